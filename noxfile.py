@@ -1,0 +1,56 @@
+"""The one place that says how the project is checked: ``nox`` runs lint, types and tests.
+
+Tools come from the dependency groups of ``pyproject.toml``; sessions run on the interpreter that runs nox.
+``nox -s tests -- -k fan_out`` passes arguments on.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nox
+from nox.project import dependency_groups, load_toml
+
+nox.needs_version = ">=2026.2"
+nox.options.sessions = ["lint", "types", "tests"]
+nox.options.reuse_venv = "yes"
+nox.options.error_on_missing_interpreters = True
+
+PROJECT = load_toml(Path(__file__).with_name("pyproject.toml"))
+WITH_EVERYTHING = ("-e", ".[sample,testing]")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, formatting, Trio mistakes, the layers of the package and the list of dependencies."""
+    session.install(*_group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("flake8", "trioaction", "actions", "tests", "noxfile.py")
+    session.run("lint-imports", "--no-cache")
+    session.run("deptry", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Strict type checks, of the package and from a user's side."""
+    session.install(*WITH_EVERYTHING, *_group("types"), *_group("tests"))
+    session.run("basedpyright", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The whole suite; the server that it needs comes from a wheel."""
+    session.install(*WITH_EVERYTHING, *_group("tests"))
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """The table of speeds. Not part of the default run: numbers depend on the machine."""
+    session.install(*WITH_EVERYTHING, *_group("tests"))
+    session.run("python", "tests/benchmarks/run.py", *session.posargs)
+
+
+def _group(name: str) -> tuple[str, ...]:
+    return dependency_groups(PROJECT, name)

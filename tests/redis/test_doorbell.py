@@ -1,0 +1,219 @@
+"""The doorbell against a real server: who rings it, and what happens when nobody can."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+from faultproxy import open_fault_proxy
+from polling import until
+from private_server import open_private_server
+from trio.testing import wait_all_tasks_blocked
+
+from trioaction.redis.doorbell import Doorbell, open_doorbell
+from trioaction.redis.transport import ConnectionLost, Transport, open_transport
+
+LONG = 3600.0
+
+
+@asynccontextmanager
+async def armed_doorbell(
+    redis_url: str, namespace: str, safety: float = LONG
+) -> AsyncGenerator[tuple[Doorbell, Transport]]:
+    """An armed doorbell for the queues of a namespace that has not been rung, and a foreign producer."""
+    async with (
+        open_doorbell(redis_url, prefixes=[f"{namespace}:queue:"], name="bell", safety=safety) as bell,
+        open_transport(redis_url, name="producer") as producer,
+    ):
+        await bell.arm()
+        assert bell.armed
+        with trio.fail_after(5):
+            await bell.wait()  # each new connection rings once
+        assert not bell.rung
+        yield bell, producer
+
+
+async def test_a_foreign_push_rings(redis_url: str, namespace: str) -> None:
+    async with armed_doorbell(redis_url, namespace) as (bell, producer):
+        await producer.call("RPUSH", f"{namespace}:queue:default", "job")
+        with trio.fail_after(5):
+            await bell.wait()
+        assert not bell.rung
+
+
+async def test_a_push_by_a_script_rings(redis_url: str, namespace: str) -> None:
+    async with armed_doorbell(redis_url, namespace) as (bell, producer):
+        push = "return redis.call('RPUSH', KEYS[1], 'job')"
+        await producer.call("EVAL", push, 1, f"{namespace}:queue:default")
+        with trio.fail_after(5):
+            await bell.wait()
+
+
+async def test_a_write_to_other_keys_does_not_ring(redis_url: str, namespace: str) -> None:
+    async with armed_doorbell(redis_url, namespace) as (bell, producer):
+        await producer.call("SET", f"{namespace}:other", 1)
+        with trio.move_on_after(0.05) as scope:
+            await bell.wait()
+        assert scope.cancelled_caught
+
+
+async def test_flushall_rings(valkey_binary: Path) -> None:
+    async with (
+        open_private_server(valkey_binary) as server,
+        armed_doorbell(server.url, "ns") as (bell, producer),
+    ):
+        await producer.call("FLUSHALL")
+        with trio.fail_after(5):
+            await bell.wait()
+
+
+async def test_a_ring_while_nobody_waits_is_kept(redis_url: str, namespace: str) -> None:
+    async with armed_doorbell(redis_url, namespace) as (bell, _):
+        bell.ring()
+        assert bell.rung
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await bell.wait()
+        assert scope.cancelled_caught
+        assert bell.rung
+        with trio.fail_after(5):
+            await bell.wait()
+        assert not bell.rung
+
+
+async def test_a_disarmed_doorbell_is_silent_until_armed_again(redis_url: str, namespace: str) -> None:
+    async with armed_doorbell(redis_url, namespace) as (bell, producer):
+        await bell.disarm()
+        await bell.disarm()
+        assert not bell.armed
+        await producer.call("RPUSH", f"{namespace}:queue:default", "unheard")
+        await _tracking_traffic_done(bell)
+        assert not bell.rung
+        await bell.arm()
+        await bell.arm()
+        await producer.call("RPUSH", f"{namespace}:queue:default", "heard")
+        with trio.fail_after(5):
+            await bell.wait()
+
+
+async def test_a_killed_connection_comes_back_armed_and_rings(redis_url: str, namespace: str) -> None:
+    async with armed_doorbell(redis_url, namespace) as (bell, producer):
+        assert bell._transport is not None
+        await producer.call("CLIENT", "KILL", "ID", await bell._transport.call("CLIENT", "ID"))
+        with trio.fail_after(5):
+            await bell.wait()
+        await until(lambda: bell.armed)
+        while bell.rung:
+            await bell.wait()
+        await producer.call("RPUSH", f"{namespace}:queue:default", "job")
+        with trio.fail_after(5):
+            await bell.wait()
+
+
+async def test_the_safety_interval_rings_and_heals_tracking_that_was_ended(
+    redis_url: str, namespace: str
+) -> None:
+    async with armed_doorbell(redis_url, namespace, safety=0.1) as (bell, producer):
+        await _end_tracking_unnoticed(bell)
+        await producer.call("RPUSH", f"{namespace}:queue:default", "unheard")
+        with trio.fail_after(5):
+            await bell.wait()
+        bell._safety = LONG
+        await producer.call("RPUSH", f"{namespace}:queue:default", "heard")
+        with trio.fail_after(5):
+            await bell.wait()
+
+
+async def test_without_resp3_it_polls(valkey_binary: Path) -> None:
+    async with (
+        open_private_server(valkey_binary, "--rename-command", "HELLO", "") as server,
+        open_doorbell(server.url, prefixes=["ns:queue:"], name="bell", safety=LONG) as bell,
+    ):
+        await bell.arm()
+        assert not bell.armed
+        with trio.fail_after(5):
+            for _ in range(4):
+                await bell.wait()
+        await bell.disarm()
+
+
+async def test_where_tracking_is_forbidden_it_polls(valkey_binary: Path) -> None:
+    async with (
+        open_private_server(valkey_binary) as server,
+        open_transport(server.url, name="admin") as admin,
+        open_doorbell(server.url, prefixes=["ns:queue:"], name="bell", safety=LONG) as bell,
+    ):
+        await admin.call("ACL", "SETUSER", "default", "-client|tracking")
+        await bell.arm()
+        assert not bell.armed
+        with trio.fail_after(5):
+            for _ in range(3):
+                await bell.wait()
+
+
+async def test_redis_away_is_a_time_of_polling_and_then_a_ring(redis_url: str, namespace: str) -> None:
+    async with (
+        open_fault_proxy(redis_url) as proxy,
+        armed_doorbell(proxy.url, namespace) as (bell, _),
+        open_transport(redis_url, name="direct") as direct,
+    ):
+        proxy.refusing = True
+        proxy.cut_all()
+        await until(lambda: not bell.armed)
+        await bell.arm()
+        with trio.fail_after(5):
+            await bell.wait()
+        proxy.refusing = False
+        await until(lambda: bell.armed)
+        assert bell.rung
+        await bell.wait()
+        await direct.call("RPUSH", f"{namespace}:queue:default", "job")
+        with trio.fail_after(5):
+            await bell.wait()
+
+
+async def test_a_lazy_doorbell_connects_when_it_is_armed(redis_url: str, namespace: str) -> None:
+    async with (
+        open_doorbell(
+            redis_url, prefixes=[f"{namespace}:queue:"], name="bell", safety=LONG, lazy=True
+        ) as bell,
+        open_transport(redis_url, name="producer") as producer,
+    ):
+        await wait_all_tasks_blocked()
+        assert not bell.rung
+        await bell.arm()
+        assert bell.armed
+        await bell.wait()
+        await producer.call("RPUSH", f"{namespace}:queue:default", "job")
+        with trio.fail_after(5):
+            await bell.wait()
+
+
+async def test_a_lazy_doorbell_survives_a_server_that_is_not_there() -> None:
+    async with open_doorbell(
+        "redis://127.0.0.1:1", prefixes=["ns:"], name="bell", safety=LONG, lazy=True
+    ) as bell:
+        await bell.arm()
+        assert not bell.armed
+        with trio.fail_after(5):
+            await bell.wait()
+
+
+async def test_a_doorbell_that_is_not_lazy_tells_at_once_that_redis_is_away() -> None:
+    with pytest.raises(ConnectionLost, match="refused"):
+        async with open_doorbell("redis://127.0.0.1:1", prefixes=["ns:"], name="bell", safety=LONG):
+            pass
+
+
+async def _tracking_traffic_done(bell: Doorbell) -> None:
+    """What the server pushed before now has been read."""
+    assert bell._transport is not None
+    await bell._transport.call("PING")
+
+
+async def _end_tracking_unnoticed(bell: Doorbell) -> None:
+    assert bell._transport is not None
+    await bell._transport.call("CLIENT", "TRACKING", "OFF")

@@ -1,0 +1,28 @@
+"""trioaction: an action server and job runner on Trio.
+
+Everything an application needs is here; ``trioaction.testing`` is for its tests.
+"""
+
+from trioaction.action import Action, Middleware, Task, Web, secret
+from trioaction.api import api
+from trioaction.connection import Connection
+from trioaction.errors import ActionError, RateLimited, TrioactionError, Unavailable, UnknownAction
+from trioaction.lifespan import lifespan
+from trioaction.outcome import Outcome
+
+__all__ = [
+    "Action",
+    "ActionError",
+    "Connection",
+    "Middleware",
+    "Outcome",
+    "RateLimited",
+    "Task",
+    "TrioactionError",
+    "Unavailable",
+    "UnknownAction",
+    "Web",
+    "api",
+    "lifespan",
+    "secret",
+]

@@ -1,0 +1,93 @@
+"""What an application declares: ``Action``, ``Task``, ``Web``, ``Middleware``, ``secret()``.
+
+Declarations only: nothing here runs an action or does I/O. ``registry`` checks them at start-up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from trioaction.connection import Connection
+    from trioaction.outcome import Outcome
+
+HttpMethod = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """How an action runs as a background job.
+
+    ``queue`` is required. ``frequency`` makes it recurring: a bare number is milliseconds, a
+    ``timedelta`` says its own unit; one run per interval over the whole fleet.
+    """
+
+    queue: str = ""
+    frequency: float | timedelta | None = None
+
+    @property
+    def interval(self) -> float | None:
+        """The frequency in seconds, or None for an action that does not recur."""
+        if isinstance(self.frequency, timedelta):
+            return self.frequency.total_seconds()
+        return None if self.frequency is None else self.frequency / 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Web:
+    """The HTTP route of an action, below the server's prefix: ``Web("GET", "/users/{id}")``."""
+
+    method: HttpMethod
+    route: str
+
+
+class Middleware:
+    """Code around an action: subclass it, override ``before`` or ``after``, list it in ``Action.middleware``.
+
+    ``before`` runs in list order after validation; ``after`` in reverse order, for exactly those whose
+    ``before`` has returned. Either may raise, preferably an ``ActionError``: the call then has that error
+    (a later ``after`` sees it). Both run inside the action's deadline, and are cancelled at it.
+    """
+
+    async def before(self, params: Any, connection: Connection) -> Any:
+        """Return new params for the next in line, or None to leave them."""
+
+    async def after(self, params: Any, connection: Connection, outcome: Outcome) -> Any:
+        """Return a new result, or None to leave the outcome as it is."""
+
+
+class Action:
+    """One unit of work: an HTTP endpoint, a websocket call, a CLI command and a background job at once.
+
+    A subclass sets ``name`` and defines ``run(self)``, ``run(self, params)`` or
+    ``run(self, params, connection)``: ``async def`` runs on Trio, plain ``def`` in a thread (which
+    cannot be cancelled). ``params`` is the validated ``Inputs`` model, or an empty dict without one.
+    Each call gets an instance of its own. What ``run`` returns is the result, as JSON for remote callers.
+
+    ``timeout`` is in seconds (or a ``timedelta``); None takes the configured default, 0 means none.
+    """
+
+    name: ClassVar[str] = ""
+    description: ClassVar[str] = ""
+    Inputs: ClassVar[type[BaseModel] | None] = None
+    task: ClassVar[Task | None] = None
+    web: ClassVar[Web | None] = None
+    middleware: ClassVar[Sequence[Middleware]] = ()
+    timeout: ClassVar[float | timedelta | None] = None
+    run: Callable[..., Any]
+
+
+def secret(default: Any = ..., **options: Any) -> Any:
+    """A pydantic ``Field`` whose value is never logged or echoed: ``token: str = secret()``.
+
+    Takes the options of ``pydantic.Field``. Fields of type ``SecretStr`` or ``SecretBytes`` need no mark.
+    """
+    from pydantic import Field  # noqa: PLC0415  (keeps `import trioaction` free of pydantic until used)
+
+    extra = options.pop("json_schema_extra", None) or {}
+    return Field(default, json_schema_extra={**extra, "secret": True}, **options)

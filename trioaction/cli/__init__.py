@@ -1,0 +1,1 @@
+"""The command line: an edge that only decodes flags and encodes results."""

@@ -1,0 +1,121 @@
+"""The commands that ship with trioaction: ``start``, ``actions``, ``config``.
+
+Each imports what it needs when it is called, so that ``--help`` is instant. Nothing here runs an action.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import App, Parameter
+
+from trioaction.cli import output
+
+if TYPE_CHECKING:
+    from trioaction.registry import ActionSpec
+
+HELP = (
+    "Write an action once: it is an HTTP endpoint, a websocket call, a command and a background job.\n\n"
+    "Every action of the project is a command too: `trioaction actions` lists them, "
+    "`trioaction NAME --help` tells the flags of one, and `trioaction NAME --flag value -q` runs it."
+)
+
+
+def _version() -> str:
+    from importlib.metadata import version  # noqa: PLC0415
+
+    return f"trioaction {version('trioaction')} (Python {sys.version.split()[0]})"
+
+
+app = App(
+    name="trioaction",
+    help=HELP,
+    help_format="plaintext",
+    usage="Usage: trioaction COMMAND | ACTION [FLAGS]",
+    version=_version,
+    result_action="return_value",
+    exit_on_error=False,
+    print_error=False,
+)
+
+Json = Annotated[bool, Parameter(name="--json", negative="", help="As JSON.", show_default=False)]
+
+
+@app.command
+def start(
+    *,
+    web: Annotated[bool | None, Parameter(negative="--no-web", help="Serve HTTP and websockets.")] = None,
+    workers: Annotated[bool | None, Parameter(negative="--no-workers", help="Run background jobs.")] = None,
+    scheduler: Annotated[
+        bool | None, Parameter(negative="--no-scheduler", help="Start delayed and recurring jobs.")
+    ] = None,
+    queues: Annotated[
+        str | None, Parameter(help="Queues to take jobs from, the most urgent first: a,b or '*'.")
+    ] = None,
+    concurrency: Annotated[int | None, Parameter(help="Jobs at the same time.")] = None,
+    host: Annotated[str | None, Parameter(help="Address to serve on.")] = None,
+    port: Annotated[int | None, Parameter(help="Port to serve on; 0 takes a free one and prints it.")] = None,
+) -> int:
+    """Start the server: HTTP, websockets, job workers and scheduler in one process.
+
+    What is not given comes from the environment, else from trioaction.toml (see `trioaction config`).
+    """
+    from trioaction.config import load_settings  # noqa: PLC0415
+    from trioaction.runtime import run_server  # noqa: PLC0415
+
+    names = None if queues is None else [name for name in (q.strip() for q in queues.split(",")) if name]
+    tasks = {"workers": workers, "scheduler": scheduler, "queues": names, "concurrency": concurrency}
+    flags = {"web": {"enabled": web, "host": host, "port": port}, "tasks": tasks}
+    return run_server(load_settings(flags={name: _given(values) for name, values in flags.items()}))
+
+
+@app.command
+def actions(*, json: Json = False) -> int:
+    """List the actions of the project, with their routes, queues and frequencies."""
+    from trioaction.cli.call import project  # noqa: PLC0415
+
+    settings, registry = project()
+    rows = [_row(spec, settings.web.prefix) for spec in registry]
+    if json:
+        output.print_json(rows)
+        return 0
+    titles = ("NAME", "ROUTE", "QUEUE", "EVERY", "DESCRIPTION")
+    output.print_lines(output.table(titles, [_cells(row) for row in rows]))
+    return 0
+
+
+@app.command
+def config(*, json: Json = False) -> int:
+    """Show the settings in force, secrets masked."""
+    from trioaction.config import load_settings, shown  # noqa: PLC0415
+
+    settings = shown(load_settings())
+    if json:
+        output.print_json(settings)
+    else:
+        output.print_lines(output.toml(settings))
+    return 0
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _row(spec: ActionSpec, prefix: str) -> dict[str, Any]:
+    interval = spec.task.interval if spec.task else None
+    return {
+        "name": spec.name,
+        "description": spec.description,
+        "web": {"method": spec.web.method, "route": prefix + spec.web.route} if spec.web else None,
+        "queue": spec.task.queue if spec.task else None,
+        "frequency": None if interval is None else round(interval * 1000),
+        "builtin": spec.builtin,
+        "source": spec.source,
+    }
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    route = f"{row['web']['method']} {row['web']['route']}" if row["web"] else "-"
+    every = "-" if row["frequency"] is None else output.duration(row["frequency"] / 1000)
+    return row["name"], route, row["queue"] or "-", every, row["description"].partition("\n")[0]

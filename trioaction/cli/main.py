@@ -1,0 +1,86 @@
+"""The entry point ``trioaction``: which command the words mean, and what the shell gets to see of errors.
+
+No traceback for what a user can mend: a message on standard error and the exit code of the error (2 for wrong
+usage or configuration, 130 for Ctrl-C). Only naming an action imports the application.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from typing import cast
+
+from cyclopts import CycloptsError
+from cyclopts.exceptions import UnusedCliTokensError
+
+from trioaction.cli import commands
+from trioaction.errors import TrioactionError
+
+USAGE = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line (that of the process if not given) and return its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = _dispatch(words)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        return _reader_gone()
+    except CycloptsError as error:
+        return _complain(_explained(error, words), USAGE)
+    except (TrioactionError, BaseExceptionGroup) as error:
+        return _complain_of_all(error)
+    return code
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0].startswith("-") or words[0] in list(commands.app):
+        return commands.app(words) or 0
+    from trioaction.cli.call import call_action  # noqa: PLC0415
+
+    return call_action(words[0], words[1:])
+
+
+def _complain_of_all(error: TrioactionError | BaseExceptionGroup[BaseException]) -> int:
+    """Errors of ours, alone or in a group, become messages; a bug keeps its traceback."""
+    leaves = list(_leaves(error))
+    ours = [leaf for leaf in leaves if isinstance(leaf, TrioactionError)]
+    if all(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
+        return 128 + signal.SIGINT
+    if len(ours) < len(leaves):
+        raise error
+    for leaf in ours:
+        _complain(leaf.message, leaf.exit_code)
+    return max(leaf.exit_code for leaf in ours)
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in cast("BaseExceptionGroup[BaseException]", error).exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def _explained(error: CycloptsError, words: Sequence[str]) -> str:
+    message = str(error)
+    if isinstance(error, UnusedCliTokensError):
+        message = f"Unexpected {' '.join(error.unused_tokens or ())!r}: every input is a flag."
+    named = f"{words[0]} " if words and not words[0].startswith("-") else ""
+    return f"{message} See `trioaction {named}--help`."
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"trioaction: {message}", file=sys.stderr)
+    return code
+
+
+def _reader_gone() -> int:
+    """The reader of our output is gone (``| head``): end as if by SIGPIPE, with nothing left to flush."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + signal.SIGPIPE

@@ -1,0 +1,217 @@
+"""Settings: defaults < ``trioaction.toml`` < environment < command-line flags.
+
+Owns what may be set, its units (seconds and bytes unless a name says otherwise) and where it comes from.
+A frozen ``Settings`` is made once per process and passed down; nothing reads the environment after that.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from trioaction.errors import ConfigError
+
+FILE_NAME = "trioaction.toml"
+ENV_PREFIX = "TRIOACTION_"
+ALIASES = {"REDIS_URL": ("redis", "url"), "DATABASE_URL": ("database", "url")}
+MIB = 1024 * 1024
+
+
+class Section(BaseModel):
+    """A table of ``trioaction.toml``: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TaskSettings(Section):
+    """``[tasks]``: which jobs this process runs, and how."""
+
+    workers: bool = True
+    scheduler: bool = True
+    queues: list[str] = Field(default=["*"], min_length=1)
+    concurrency: int = Field(default=10, ge=1, le=10_000)
+    grace: float = Field(default=25, ge=0)
+    lease: float = Field(default=30, gt=0)
+    heartbeat: float = Field(default=5, gt=0)
+    safety_check: float = Field(default=15, gt=0)
+    slow: float = Field(default=60, gt=0)
+
+
+class FanOutSettings(Section):
+    """``[fan_out]``: defaults of ``fan_out()``."""
+
+    batch_size: int = Field(default=100, ge=1, le=10_000)
+    result_ttl: float = Field(default=600, gt=0)
+
+
+class WebSettings(Section):
+    """``[web]``: the HTTP and websocket server. Port 0 takes any free port."""
+
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65_535)
+    prefix: str = Field(default="/api", pattern=r"^(/[\w.~-]+)*$")
+    max_body: int = Field(default=10 * MIB, ge=1)
+    request_timeout: float = Field(default=30, gt=0)
+    websocket_path: str = Field(default="/ws", pattern=r"^/")
+    websocket_max_message: int = Field(default=64 * 1024, ge=1)
+    websocket_max_calls: int = Field(default=100, ge=1)
+
+
+class RedisSettings(Section):
+    """``[redis]``: a server of yours (``url``), or the embedded one with its data in ``data_dir``."""
+
+    url: SecretStr | None = None
+    namespace: str = Field(default="resque", min_length=1)
+    data_dir: Path = Path(".trioaction")
+    server: Path | None = None
+    fsync: Literal["everysec", "always", "no"] = "everysec"
+
+
+class ActionSettings(Section):
+    """``[actions]``: where the application's actions are, and what they get by default."""
+
+    package: str = Field(default="actions", min_length=1)
+    timeout: float = Field(default=300, ge=0)
+    threads: int = Field(default=40, ge=1)
+
+
+class DatabaseSettings(Section):
+    """``[database]``: for the application's own use, as ``api.config.database.url``."""
+
+    url: SecretStr | None = None
+
+
+class LogSettings(Section):
+    """``[log]``: text for people, json for machines, auto by whether standard error is a terminal."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "text", "json"] = "auto"
+    max_value: int = Field(default=100, ge=10)
+
+
+class Settings(BaseSettings):
+    """Everything that is in force. ``root`` is the project's folder; relative paths resolve from it."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    root: Path = Field(default_factory=Path.cwd)
+    tasks: TaskSettings = TaskSettings()
+    fan_out: FanOutSettings = FanOutSettings()
+    web: WebSettings = WebSettings()
+    redis: RedisSettings = RedisSettings()
+    actions: ActionSettings = ActionSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    log: LogSettings = LogSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what ``load_settings`` has merged."""
+        return (init_settings,)
+
+    @property
+    def data_dir(self) -> Path:
+        """Where the embedded server keeps its data, absolute."""
+        return (self.root / self.redis.data_dir).resolve()
+
+
+def project_root(start: Path) -> Path:
+    """The nearest folder from ``start`` upwards that has a ``trioaction.toml``, else ``start`` itself."""
+    start = start.resolve()
+    return next((folder for folder in (start, *start.parents) if (folder / FILE_NAME).is_file()), start)
+
+
+def load_settings(start: Path | None = None, flags: Mapping[str, Any] | None = None) -> Settings:
+    """Merge all sources into ``Settings``; raises ConfigError naming the source and the key.
+
+    ``flags`` is nested like the file, e.g. ``{"web": {"port": 0}}``, and wins over everything.
+    """
+    root = project_root(start or Path.cwd())
+    sources = {
+        FILE_NAME: _read_file(root / FILE_NAME),
+        "the environment": _read_environment(),
+        "the command line": dict(flags or {}),
+    }
+    merged: dict[str, Any] = {"root": root}
+    for values in sources.values():
+        merged = _merge(merged, values)
+    try:
+        return Settings(**merged)
+    except ValidationError as error:
+        raise _explain(error, sources) from None
+
+
+def shown(settings: Settings) -> dict[str, Any]:
+    """The settings as plain JSON values, secrets masked, for ``trioaction config``."""
+    return settings.model_dump(mode="json")
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+
+
+def _read_environment() -> dict[str, Any]:
+    sections = set(Settings.model_fields) - {"root"}
+    for name in os.environ:
+        section = name.removeprefix(ENV_PREFIX).partition("__")[0].lower()
+        if name.startswith(ENV_PREFIX) and section not in sections:
+            known = ", ".join(f"{ENV_PREFIX}{s.upper()}__..." for s in sorted(sections))
+            raise ConfigError(f"Environment variable {name} is not a setting; known are {known}", key=name)
+    values: dict[str, Any] = {}
+    for name, (section, key) in ALIASES.items():
+        if os.environ.get(name):
+            values.setdefault(section, {})[key] = os.environ[name]
+    try:
+        own = EnvSettingsSource(Settings)()
+    except ValueError as error:
+        raise ConfigError(f"The environment: {error}; lists and tables are written as JSON") from None
+    return _merge(values, own)
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old: Any = merged.get(key)
+        both_tables = isinstance(old, Mapping) and isinstance(value, Mapping)
+        merged[key] = _merge(cast("Any", old), cast("Any", value)) if both_tables else value
+    return merged
+
+
+def _explain(error: ValidationError, sources: Mapping[str, Mapping[str, Any]]) -> ConfigError:
+    problems: list[str] = []
+    for item in error.errors(include_url=False):
+        location = item["loc"]
+        origin = next((name for name in reversed(tuple(sources)) if _has(sources[name], location)), "the defaults")
+        unknown = item["type"] == "extra_forbidden"
+        message = "unknown setting" if unknown else f"{item['msg']} (got {item['input']!r})"
+        problems.append(f"{'.'.join(map(str, location))}: {message}, from {origin}")
+    return ConfigError("Bad configuration: " + "; ".join(problems), key=problems[0].partition(":")[0])
+
+
+def _has(values: Mapping[str, Any], location: tuple[int | str, ...]) -> bool:
+    current: Any = values
+    for part in location:
+        if not isinstance(current, Mapping) or part not in current:
+            return current is not values and not isinstance(current, Mapping)
+        current = cast("Mapping[Any, Any]", current)[part]
+    return True

@@ -1,0 +1,215 @@
+"""The one error hierarchy: what a caller may meet, and what each edge answers.
+
+    TrioactionError                    HTTP  exit
+    ├── StartupError                    500     2   start-up stops with this message
+    │   ├── ConfigError                             a setting is unknown or has a bad value
+    │   ├── ActionDefinitionError                   an action class is declared wrongly
+    │   └── EmbeddedServerError                     the embedded Redis could not be started
+    ├── ActionError                     400     1   raised (or subclassed) by applications: shown as it is
+    ├── InvalidInput                    422     2   inputs do not fit the action's model; carries every problem
+    ├── MalformedRequest                400     2   not JSON, not an object, not a message
+    ├── UnknownAction                   404     2   no action (or route) of that name
+    ├── MethodNotAllowed                405     2   the route exists, for other methods
+    ├── RequestTimeout                  408     1   the client sent its request too slowly
+    ├── PayloadTooLarge                 413     2   over a size limit, which the message names
+    ├── UnsupportedMediaType            415     2   a body that no action reads
+    ├── RateLimited                     429     1   over a rate limit
+    ├── ActionTimeout                   504     1   the action's own deadline passed
+    ├── Unavailable                     503     1   not now: Redis is away, or the process is draining
+    │   └── RedisUnavailable                        names what may or may not have run
+    ├── JobError                        500     1   a job element that cannot be run as it is
+    ├── ResultNotJson                   500     1   an action returned what JSON cannot carry
+    └── ActionCrashed                   500     1   any other exception of an action; shows no internals
+
+The wire form of all is ``to_json()``; nothing else turns errors into statuses, exit codes or JSON.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+
+class TrioactionError(Exception):
+    """Base of every error that trioaction raises on purpose.
+
+    ``key`` and ``value`` name the input or setting that is wrong, where there is one. ``value`` is
+    echoed to the caller: never pass a secret.
+    """
+
+    http_status: ClassVar[int] = HTTPStatus.INTERNAL_SERVER_ERROR
+    exit_code: ClassVar[int] = 1
+    public_message: ClassVar[str | None] = None
+    """Shown to clients in place of the message, where the message has internals in it."""
+
+    def __init__(self, message: str, *, key: str | None = None, value: Any = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.key = key
+        self.value = value
+
+    @property
+    def type(self) -> str:
+        """The error's name on the wire: the class name."""
+        return type(self).__name__
+
+    def to_json(self) -> dict[str, Any]:
+        """The form that HTTP, websocket and CLI callers get under ``error``; ``timestamp`` in ms."""
+        body: dict[str, Any] = {
+            "message": self.public_message or self.message,
+            "type": self.type,
+            "timestamp": time.time_ns() // 1_000_000,
+        }
+        if self.key is not None:
+            body["key"] = self.key
+        if self.value is not None:
+            body["value"] = self.value
+        return body
+
+
+class StartupError(TrioactionError):
+    """The process cannot start; the message says what to change."""
+
+    exit_code = 2
+
+
+class ConfigError(StartupError):
+    """A setting is unknown, malformed or out of range."""
+
+
+class ActionDefinitionError(StartupError):
+    """An action class is declared wrongly; the message names its file and class."""
+
+
+class EmbeddedServerError(StartupError):
+    """The embedded Redis server is missing or could not be started."""
+
+
+class ActionError(TrioactionError):
+    """For applications: a failure whose message the caller may read.
+
+    Subclass it to set ``http_status``; the class name is the ``type`` on the wire.
+    """
+
+    http_status = HTTPStatus.BAD_REQUEST
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One problem with one input; ``value`` is left out (None) for secrets and missing inputs."""
+
+    field: str
+    message: str
+    value: Any = None
+
+    def to_json(self) -> dict[str, Any]:
+        """``value`` only where there is one to show."""
+        body: dict[str, Any] = {"field": self.field, "message": self.message}
+        if self.value is not None:
+            body["value"] = self.value
+        return body
+
+
+class InvalidInput(TrioactionError):
+    """Inputs do not fit the action; ``errors`` carries every problem, not only the first."""
+
+    http_status = HTTPStatus.UNPROCESSABLE_ENTITY
+    exit_code = 2
+
+    def __init__(self, errors: list[FieldError]) -> None:
+        first = errors[0]
+        summary = "; ".join(f"{e.field}: {e.message}" for e in errors)
+        super().__init__(f"Invalid input: {summary}", key=first.field, value=first.value)
+        self.errors = errors
+
+    def to_json(self) -> dict[str, Any]:
+        """The common form, with the list of all problems."""
+        return super().to_json() | {"errors": [e.to_json() for e in self.errors]}
+
+
+class MalformedRequest(TrioactionError):
+    """What arrived is not of the form that the edge reads (broken JSON, not an object)."""
+
+    http_status = HTTPStatus.BAD_REQUEST
+    exit_code = 2
+
+
+class UnknownAction(TrioactionError):
+    """No action of that name, or no route for that path."""
+
+    http_status = HTTPStatus.NOT_FOUND
+    exit_code = 2
+
+
+class MethodNotAllowed(TrioactionError):
+    """The path has actions, but none for this method; ``allowed`` lists the methods it has."""
+
+    http_status = HTTPStatus.METHOD_NOT_ALLOWED
+    exit_code = 2
+
+    def __init__(self, message: str, *, allowed: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.allowed = allowed
+
+
+class RequestTimeout(TrioactionError):
+    """The client took too long to send its request."""
+
+    http_status = HTTPStatus.REQUEST_TIMEOUT
+
+
+class PayloadTooLarge(TrioactionError):
+    """Over a size limit; the message names the limit."""
+
+    http_status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    exit_code = 2
+
+
+class UnsupportedMediaType(TrioactionError):
+    """A request body of a type that no action reads."""
+
+    http_status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    exit_code = 2
+
+
+class RateLimited(TrioactionError):
+    """Too many calls in too little time."""
+
+    http_status = HTTPStatus.TOO_MANY_REQUESTS
+
+
+class ActionTimeout(TrioactionError):
+    """The action ran longer than its ``timeout`` and was cancelled."""
+
+    http_status = HTTPStatus.GATEWAY_TIMEOUT
+
+
+class Unavailable(TrioactionError):
+    """Not now; the same call may succeed later."""
+
+    http_status = HTTPStatus.SERVICE_UNAVAILABLE
+
+
+class RedisUnavailable(Unavailable):
+    """Redis cannot be reached, or went away while a command was under way."""
+
+    public_message = "Redis is not reachable right now; try again in a moment"
+
+
+class JobError(TrioactionError):
+    """A job element that cannot be run as it stands in Redis (not JSON, no class, bad args)."""
+
+
+class ResultNotJson(TrioactionError):
+    """An action returned something that JSON cannot carry; the message (for the log) says what."""
+
+    public_message = "The action returned a result that cannot be sent as JSON"
+
+
+class ActionCrashed(TrioactionError):
+    """An action raised something unexpected: callers see this, the log has the traceback."""
+
+    def __init__(self, action: str) -> None:
+        super().__init__(f"The action {action} failed with an internal error")

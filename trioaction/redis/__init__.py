@@ -1,0 +1,1 @@
+"""Redis on Trio: transport, client, scripts, doorbell. Knows nothing of jobs, queues or fan-outs."""
