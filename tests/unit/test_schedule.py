@@ -1,0 +1,180 @@
+"""The arithmetic of recurring actions."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from itertools import accumulate
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trioaction.action import Action, Task
+from trioaction.registry import registry_of
+from trioaction.work.schedule import (
+    HOUR,
+    MARGIN,
+    SKEW,
+    UNBOUNDED,
+    WEEK,
+    Record,
+    Recurrence,
+    decode,
+    expired,
+    fired,
+    planned,
+    recurrences,
+    skipped,
+)
+
+NOW = 1_795_000_000_000
+INTERVALS = st.integers(1, 40 * 24 * HOUR)
+
+
+class Hourly(Action):
+    name = "test:hourly"
+    task = Task(queue="scheduler", frequency=timedelta(hours=1))
+    timeout = 0
+
+    async def run(self) -> None: ...
+
+
+class EachSecond(Action):
+    name = "test:eachSecond"
+    task = Task(queue="other", frequency=1000)
+
+    async def run(self) -> None: ...
+
+
+class Asked(Action):
+    name = "test:asked"
+    task = Task(queue="other")
+
+    async def run(self) -> None: ...
+
+
+class NoTask(Action):
+    name = "test:noTask"
+
+    async def run(self) -> None: ...
+
+
+def test_recurrences_are_those_of_actions_with_a_frequency() -> None:
+    registry = registry_of([Hourly, EachSecond, Asked, NoTask])
+    found = recurrences([registry.get(action.name) for action in (Hourly, EachSecond, Asked, NoTask)], 300)
+    assert found == [
+        Recurrence("test:hourly", "scheduler", HOUR, 0),
+        Recurrence("test:eachSecond", "other", 1000, 300_000),
+    ]
+
+
+def test_a_run_without_a_timeout_is_guarded_for_a_day() -> None:
+    assert Recurrence("a", "q", 1000, 300_000).guarded_for(30_000) == 330_000 + MARGIN
+    assert Recurrence("a", "q", 1000, 0).guarded_for(30_000) == UNBOUNDED + 30_000 + MARGIN
+
+
+def test_the_first_run_is_due_at_once() -> None:
+    assert planned(None, HOUR, NOW) == Record(due=NOW, last=0, interval=HOUR, seen=NOW)
+
+
+def test_an_unchanged_record_stays_the_same_object() -> None:
+    record = Record(NOW + 1, NOW + 1 - HOUR, HOUR, NOW - HOUR)
+    assert planned(record, HOUR, NOW) is record
+
+
+def test_a_run_in_time_is_followed_by_one_an_interval_later() -> None:
+    assert fired(Record(NOW, 0, 1000, 0), NOW) == Record(NOW + 1000, NOW, 1000, NOW)
+
+
+def test_a_late_run_does_not_move_the_ones_after_it() -> None:
+    assert fired(Record(NOW, 0, 1000, 0), NOW + 999).due == NOW + 1000
+
+
+def test_missed_runs_become_one_and_the_next_is_on_the_grid() -> None:
+    after = fired(Record(NOW, 0, 1000, 0), NOW + 7_300)
+    assert after == Record(NOW + 8_000, NOW + 7_000, 1000, NOW + 7_300)
+
+
+def test_a_skipped_run_is_no_run() -> None:
+    assert skipped(Record(NOW, NOW - 1000, 1000, 0), NOW + 1_500) == Record(
+        NOW + 2_000, NOW - 1000, 1000, NOW + 1_500
+    )
+
+
+@pytest.mark.parametrize(
+    ("interval", "due"),
+    [
+        (30 * 60_000, NOW - 10 * 60_000 + 30 * 60_000),
+        (60_000, NOW - 9 * 60_000),
+        (5 * HOUR, NOW + 50 * 60_000),
+    ],
+)
+def test_a_changed_frequency_never_delays_the_next_run(interval: int, due: int) -> None:
+    record = Record(NOW + 50 * 60_000, NOW - 10 * 60_000, HOUR, NOW)
+    assert planned(record, interval, NOW) == Record(due, NOW - 10 * 60_000, interval, NOW)
+
+
+def test_a_changed_frequency_before_the_first_run_changes_nothing_else() -> None:
+    assert planned(Record(NOW + 5, 0, HOUR, NOW), 1000, NOW) == Record(NOW + 5, 0, 1000, NOW)
+
+
+def test_the_due_time_of_a_clock_that_was_ahead_is_brought_back() -> None:
+    ahead = NOW + 24 * HOUR
+    record = fired(Record(ahead, 0, HOUR, ahead), ahead)
+    assert planned(record, HOUR, NOW) == Record(NOW + HOUR, NOW, HOUR, NOW)
+
+
+def test_the_clocks_of_two_leaders_may_differ_a_little() -> None:
+    ahead = NOW + SKEW
+    record = fired(Record(ahead, 0, HOUR, ahead), ahead)
+    assert planned(record, HOUR, NOW).due == ahead + HOUR
+
+
+def test_a_sign_of_life_is_written_once_an_hour() -> None:
+    record = Record(NOW + 1, 0, HOUR, NOW - HOUR - 1)
+    assert planned(record, HOUR, NOW).seen == NOW
+    assert planned(planned(record, HOUR, NOW), HOUR, NOW + HOUR).seen == NOW
+
+
+def test_a_record_expires_after_a_week_or_two_intervals() -> None:
+    assert not expired(Record(0, 0, HOUR, NOW - WEEK), NOW)
+    assert expired(Record(0, 0, HOUR, NOW - WEEK - 1), NOW)
+    assert not expired(Record(0, 0, WEEK, NOW - 2 * WEEK), NOW)
+    assert expired(Record(0, 0, WEEK, NOW - 2 * WEEK - 1), NOW)
+
+
+def test_a_record_is_kept_as_json_of_four_numbers() -> None:
+    assert Record(1, 2, 3, 4).encode() == b'{"due":1,"last":2,"interval":3,"seen":4}'
+    assert decode(Record(1, 2, 3, 4).encode()) == Record(1, 2, 3, 4)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        *(b"", b"\xff", b"[]", b"{}", b"1", b'{"due":1,"last":2,"interval":3}'),
+        *(b'{"due":1.5,"last":2,"interval":3,"seen":4}', b'{"due":true,"last":2,"interval":3,"seen":4}'),
+        b'{"due":1,"last":2,"interval":0,"seen":4}',
+    ],
+)
+def test_what_is_no_record_is_none(raw: bytes) -> None:
+    assert decode(raw) is None
+
+
+@given(interval=INTERVALS, late=st.integers(0, 100 * WEEK))
+def test_after_a_run_the_next_is_on_the_grid_and_within_one_interval(interval: int, late: int) -> None:
+    before = Record(NOW, NOW - interval, interval, NOW)
+    for after in (fired(before, NOW + late), skipped(before, NOW + late)):
+        assert (after.due - before.due) % interval == 0
+        assert NOW + late < after.due <= NOW + late + interval
+
+
+@given(interval=INTERVALS, steps=st.lists(st.integers(0, 3 * HOUR), max_size=50))
+def test_looking_often_or_rarely_gives_at_most_one_run_per_interval(interval: int, steps: list[int]) -> None:
+    now, record, runs = NOW, planned(None, interval, NOW), list[int]()
+    for step in steps:
+        now += step
+        record = planned(record, interval, now)
+        if record.due <= now:
+            record = fired(record, now)
+            runs.append((now - NOW) // interval)
+    assert runs == sorted({passed // interval for passed in accumulate(steps)})

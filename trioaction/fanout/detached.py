@@ -1,0 +1,172 @@
+"""``fan_out()``: registers children and returns; they run on their own, wherever there is a worker.
+
+Owns the life of a registration: open, batches in flight, seal. Whatever ends it early, the record is sealed
+at what was really registered, so that completed + failed reaches its total. It never waits for children.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Iterator, Sized
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
+from typing import Any, cast
+
+import redis.exceptions
+import structlog
+import trio
+
+from trioaction.errors import TrioactionError, Unavailable
+from trioaction.fanout.orders import Orders, as_json
+from trioaction.fanout.record import Batch, Batches, ChildJob, ChildJobs, FanOutResult, Refusal
+from trioaction.fanout.store import Store
+from trioaction.redis.transport import ConnectionLost, lone_error_ungrouped
+
+log = structlog.stdlib.get_logger("trioaction.fanout")
+
+Owner = Callable[[], Awaitable[str]]
+Items = Iterable[Any] | AsyncIterable[Any]
+
+IN_FLIGHT = 4
+"""Batches under way at once: more than Redis takes from one process, few enough to hold in memory."""
+SEAL_WITHIN = 5.0
+_CHECKED_AT_ONCE = 1000
+
+
+async def fan_out(
+    store: Store, items: Items, orders: Orders, *, owner: Owner, batch_size: int, ttl: int
+) -> FanOutResult:
+    """Register a child for each item, seal the record, and tell what became of them; ``ttl`` in ms.
+
+    A checkpoint at least once per batch. When cancelled, or when it raises (the error then has
+    ``fan_out_id``), what was registered by then runs, and the record is sealed at that; before the first
+    batch there may be no record. A generator that is passed in is closed in any case.
+    """
+    async with _closing(items):
+        total = await _check_sized(items, orders)
+        registration = _Registration(store, orders)
+        try:
+            await registration.open(owner, ttl, total)
+            async with _kept_alive(store, registration.id, ttl):
+                await registration.register_all(items, batch_size)
+            return await registration.close()
+        except BaseException as error:
+            # shielded, since a fan-out that nobody seals does not finish before its TTL
+            with trio.move_on_after(SEAL_WITHIN, shield=True):
+                await registration.abandon(error)
+            raise
+
+
+def _closing(items: Items) -> AbstractAsyncContextManager[Any]:
+    """Async generators that nobody finishes are closed here, not by the garbage collector."""
+    return aclosing(cast("Any", items)) if hasattr(items, "aclose") else nullcontext()
+
+
+async def _check_sized(items: Items, orders: Orders) -> int | None:
+    """The number of items, if it is known; then all names are checked before anything is written."""
+    if not isinstance(items, Sized):
+        return None
+    if isinstance(items, Iterable) and not isinstance(items, Iterator) and not orders.single:
+        for index, item in enumerate(items):
+            orders(index, item)
+            if index % _CHECKED_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+    return len(items)
+
+
+@asynccontextmanager
+async def _kept_alive(store: Store, id: str, ttl: int) -> AsyncGenerator[None]:
+    """Renews the record, for a generator that takes longer than its TTL between two items."""
+
+    async def renew() -> None:
+        while True:
+            await trio.sleep(ttl / 1000 / 3)
+            await store.refresh([id])
+
+    with lone_error_ungrouped():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(renew)
+            yield
+            nursery.cancel_scope.cancel()
+
+
+class _Registration:
+    """One fan-out while its children are registered."""
+
+    def __init__(self, store: Store, orders: Orders) -> None:
+        self.id = uuid.uuid4().hex
+        self._store = store
+        self._orders = orders
+        self._children = ChildJobs(self.id)
+        self._refused: list[dict[str, Any]] = []
+        self._trouble: Exception | None = None
+        self._may_exist = False
+
+    async def open(self, owner: Owner, ttl: int, total: int | None) -> None:
+        # a second time, because the process may learn only here that it was taken for dead
+        for _ in range(2):
+            if await self._opened(await owner(), ttl, total):
+                return
+        raise Unavailable("This process is not registered in Redis just now; try again in a moment")
+
+    async def _opened(self, owner: str, ttl: int, total: int | None) -> bool:
+        self._may_exist = True
+        try:
+            code = await self._store.open(
+                self.id,
+                owner=owner,
+                ttl=ttl,
+                total=total,
+                created=time.time_ns() // 1_000_000,
+                action=as_json(self._orders.actions),
+                queue=as_json(self._orders.queues),
+            )
+        except ConnectionLost as error:
+            self._may_exist = error.maybe_ran
+            raise
+        self._may_exist = code == "ok"
+        return self._may_exist
+
+    async def register_all(self, items: Items, size: int) -> None:
+        room = trio.Semaphore(IN_FLIGHT)
+        with lone_error_ungrouped():
+            async with trio.open_nursery() as nursery:
+                async for batch in Batches(items, self._job_of, size=size):
+                    self._refused += batch.refusals()
+                    await room.acquire()
+                    nursery.start_soon(self._register, batch, room, nursery.cancel_scope)
+        if self._trouble is not None:
+            raise self._trouble
+
+    def _job_of(self, index: int, item: Any) -> ChildJob | Refusal:
+        return self._children(index, *self._orders(index, item))
+
+    async def _register(self, batch: Batch, room: trio.Semaphore, registrar: trio.CancelScope) -> None:
+        try:
+            if any(isinstance(item, tuple) for item in batch.items):
+                await self._store.register(self.id, batch)
+        except (TrioactionError, redis.exceptions.RedisError) as error:
+            # the first of what may be several at once, when Redis goes away
+            self._trouble = self._trouble or error
+            registrar.cancel()
+        finally:
+            room.release()
+
+    async def close(self) -> FanOutResult:
+        actions, queues = self._orders.actions, self._orders.queues
+        enqueued = await self._store.close(self.id, action=as_json(actions), queue=as_json(queues))
+        return FanOutResult(
+            fan_out_id=self.id, action_name=actions, queue=queues, enqueued=enqueued, errors=self._refused
+        )
+
+    async def abandon(self, error: BaseException) -> None:
+        """Seal what there is, and tell the error's reader its id."""
+        if not self._may_exist:
+            return
+        if isinstance(error, Exception):
+            cast("Any", error).fan_out_id = self.id
+            error.add_note(f"fan-out {self.id}: sealed at the children registered so far, which run")
+        try:
+            await self._store.close(self.id)
+        except (TrioactionError, redis.exceptions.RedisError) as problem:
+            log.warning("a fan-out could not be sealed", fan_out=self.id, error=str(problem))

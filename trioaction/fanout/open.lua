@@ -1,0 +1,23 @@
+-- Makes the record of a fan-out, in the care of the process that registers its children.
+--
+-- KEYS: none; all are made from the namespace.
+-- ARGV: namespace, id, owner (a process id), TTL in ms, total or -1 if not known yet, Unix ms, names of its actions and
+--   of its queues as JSON to show.
+-- Returns {code, key}: "ok", "no_owner" (no process of that id is registered) or "wrongtype" with the key that is the
+--   matter; nothing is written but with "ok".
+-- Idempotent: ids are random, so a record that stands is the one of the first time.
+-- include: ../resque/keys.lua
+-- include: record.lua
+-- include: touch.lua
+local keys, id, owner = keys_of(ARGV[1]), ARGV[2], ARGV[3]
+local at, owned, announced = keys.fan_out(id), keys.owned(owner), ARGV[5] ~= '-1'
+if redis.call('EXISTS', at) == 1 then return {'ok', ''} end
+if redis.call('EXISTS', keys.process(owner)) == 0 then return {'no_owner', keys.process(owner)} end
+if not fits(owned, 'set') then return {'wrongtype', owned} end
+redis.call('HSET', at,
+  'total', announced and ARGV[5] or 0, 'announced', announced and 1 or 0, 'registered', 0, 'completed', 0, 'failed', 0,
+  'cancelled', 0, 'pending', 0, 'sealed', 0, 'hwm', 0, 'owner', owner, 'ttl', ARGV[4], 'created', ARGV[6],
+  'action', ARGV[7], 'queue', ARGV[8])
+redis.call('SADD', owned, id)
+touch_all(keys, {[id] = true})
+return {'ok', ''}

@@ -1,0 +1,111 @@
+"""What was asked for, item by item: which action, on which queue, with which inputs. Pure.
+
+Both forms are here: one action with many inputs, and items that name an action each.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+from trioaction.errors import FieldError, InvalidInput
+from trioaction.registry import Registry
+from trioaction.resque.queue import check_queue
+
+DEFAULT_QUEUE = "default"
+_ITEM_KEYS = frozenset({"action", "inputs", "queue"})
+
+
+Order = tuple[str, str, Any]
+"""One job to be: its action, its queue, and its inputs, which are not looked at yet."""
+
+
+def order(registry: Registry, action: str, inputs: Any, queue: str | None) -> Order:
+    """One job; its queue is ``queue``, else the one of the action's Task, else ``default``.
+
+    Raises UnknownAction, and InvalidInput for a name that no queue can have.
+    """
+    spec = registry.get(action)
+    chosen = queue if queue is not None else (spec.task.queue if spec.task else "") or DEFAULT_QUEUE
+    check_queue(chosen)
+    return action, chosen, {} if inputs is None else inputs
+
+
+class Orders:
+    """Items as orders; ``action`` is the one of all items, or None if each item names its own."""
+
+    def __init__(self, registry: Registry, action: str | None, queue: str | None) -> None:
+        self._registry = registry
+        self._queue = queue
+        self._actions: dict[str, None] = {}
+        self._queues: dict[str, None] = {}
+        self._routes: dict[tuple[str, str | None], tuple[str, str]] = {}
+        self._single = None if action is None else self._route(action, None)
+
+    def __call__(self, index: int, item: Any) -> Order:
+        """The order of one item. Raises UnknownAction, and InvalidInput for an item of another form."""
+        if self._single is not None:
+            (action, queue), inputs = self._single, item
+        else:
+            _check_item(index, item)
+            (action, queue), inputs = self._route(item["action"], item.get("queue")), item.get("inputs")
+        return action, queue, {} if inputs is None else inputs
+
+    @property
+    def single(self) -> bool:
+        """Whether there is one action, which has been checked already."""
+        return self._single is not None
+
+    @property
+    def actions(self) -> str | list[str]:
+        """The actions so far, in the order in which they came up; a text if there is one."""
+        return _shown(self._actions)
+
+    @property
+    def queues(self) -> str | list[str]:
+        """The queues so far, as `actions`."""
+        return _shown(self._queues)
+
+    def _route(self, action: str, queue: str | None) -> tuple[str, str]:
+        """Action and queue; there are few pairs, and many items of each."""
+        route = self._routes.get((action, queue))
+        if route is None:
+            asked = self._queue if queue is None else queue
+            route = order(self._registry, action, None, asked)[:2]
+            self._routes[action, queue] = route
+            self._actions[route[0]] = self._queues[route[1]] = None
+        return route
+
+
+def _check_item(index: int, item: Any) -> None:
+    problem = _problem(item)
+    if problem is not None:
+        raise InvalidInput([FieldError(str(index), problem)])
+
+
+def _problem(item: Any) -> str | None:
+    if not isinstance(item, Mapping):
+        return (
+            f'an item is a mapping {{"action": ..., "inputs": ..., "queue": ...}}, not {type(item).__name__}'
+        )
+    fields = cast("Mapping[Any, Any]", item)
+    unknown = [key for key in fields if key not in _ITEM_KEYS]
+    if unknown:
+        return f"unknown key {unknown[0]!r}; an item has action, and if need be inputs and queue"
+    if not isinstance(fields.get("action"), str):
+        return "the item names no action, as text"
+    queue = fields.get("queue")
+    if queue is not None and not isinstance(queue, str):
+        return f"the queue is a text, not {type(queue).__name__}"
+    return None
+
+
+def _shown(names: Iterable[str]) -> str | list[str]:
+    listed = list(names)
+    return listed[0] if len(listed) == 1 else listed
+
+
+def as_json(names: str | list[str]) -> str:
+    """Names as a record keeps them."""
+    return json.dumps(names)

@@ -1,0 +1,29 @@
+-- What a script knows of a fan-out's record: looked at once in its run, in which nobody else changes anything.
+-- include: ../resque/types.lua
+local FAN_OUT_PARTS = {done = 'string', started = 'string', batches = 'string', results = 'list', errors = 'list'}
+local fan_out_records = {}
+
+local function read_record(at)
+  if not fits(at, 'hash') then return {code = 'wrongtype', key = at} end
+  if redis.call('EXISTS', at) == 0 then return {code = 'gone', key = at} end
+  for part, wanted in pairs(FAN_OUT_PARTS) do
+    local key = at .. ':' .. part
+    if not fits(key, wanted) then return {code = 'wrongtype', key = key} end
+  end
+  local numbers = redis.call('HMGET', at, 'hwm', 'ttl', 'registered', 'completed', 'failed')
+  for field = 1, 5 do
+    if not string.find(numbers[field] or '', '^%d+$') then return {code = 'wrongtype', key = at} end
+  end
+  return {at = at, hwm = tonumber(numbers[1]), ttl = tonumber(numbers[2])}
+end
+
+-- The record with `at` (its key), `hwm` and `ttl`; or one with a `code` and the `key` that is the matter: "gone", or
+-- "wrongtype" if any of its keys, or a number in it, is not what it should be. A script checks that before it writes.
+local function record_of(keys, id)
+  local record = fan_out_records[id]
+  if not record then
+    record = read_record(keys.fan_out(id))
+    fan_out_records[id] = record
+  end
+  return record
+end

@@ -1,0 +1,15 @@
+-- Seals a fan-out at what was really registered, after which nothing can be added to it.
+-- include: record.lua
+-- include: touch.lua
+
+-- Returns "ok", "again" if it was sealed before, "gone" or "wrongtype".
+local function seal_record(keys, id)
+  local record = record_of(keys, id)
+  if record.code then return record.code end
+  touch_all(keys, {[id] = true}) -- first, since a full Redis refuses to begin with the others
+  local sealed, registered, owner = unpack(redis.call('HMGET', record.at, 'sealed', 'registered', 'owner'))
+  if sealed == '1' then return 'again' end
+  redis.call('HSET', record.at, 'sealed', 1, 'total', registered)
+  redis.pcall('SREM', keys.owned(owner or ''), id)
+  return 'ok'
+end

@@ -1,0 +1,31 @@
+-- The names of all keys, for one namespace: what keys.py is in Python.
+local function keys_of(namespace)
+  local at = namespace .. ':'
+  local own = at .. 'trioaction:'
+  return {
+    queues = at .. 'queues',
+    queue = function(name) return at .. 'queue:' .. name end,
+    workers = at .. 'workers',
+    working_on = function(worker, queues) return at .. 'worker:' .. worker .. ':' .. queues end,
+    started = function(worker, queues) return at .. 'worker:' .. worker .. ':' .. queues .. ':started' end,
+    failed = at .. 'failed',
+    stat = function(name, worker)
+      return at .. 'stat:' .. name .. (worker and ':' .. worker or '')
+    end,
+    schedule = at .. 'delayed_queue_schedule',
+    delayed = function(second) return at .. 'delayed:' .. second end,
+    timestamps = function(element) return at .. 'timestamps:' .. element end,
+    resque_leader = at .. 'resque_scheduler_leader_lock',
+    processes = own .. 'processes',
+    process = function(id) return own .. 'process:' .. id end,
+    lease = function(id) return own .. 'lease:' .. id end,
+    inflight = function(id) return own .. 'inflight:' .. id end,
+    owned = function(id) return own .. 'owned:' .. id end,
+    leader = own .. 'leader',
+    recurring = own .. 'recurring',
+    guard = function(action) return own .. 'guard:' .. action end,
+    stranded_jobs = own .. 'stranded:jobs',
+    stranded_failures = own .. 'stranded:failed',
+    fan_out = function(id) return own .. 'fanout:' .. id end,
+  }
+end

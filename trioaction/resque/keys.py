@@ -1,0 +1,133 @@
+"""The name of every key, for one namespace. Pure; ``keys.lua`` is the same table for scripts.
+
+Resque's own keys are those of ``docs/resque-wire.md``. Ours live under ``<namespace>:trioaction:``, out of
+sight of the patterns that other Resque implementations scan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Keys as text; ``namespace`` is without the colon at its end."""
+
+    namespace: str
+
+    # Resque's
+
+    @property
+    def queues(self) -> str:
+        """Set of the names of all queues that ever had a job."""
+        return f"{self.namespace}:queues"
+
+    def queue(self, name: str) -> str:
+        """List of job elements: pushed at the right, popped at the left."""
+        return f"{self.namespace}:queue:{name}"
+
+    @property
+    def workers(self) -> str:
+        """Set of ``<worker>:<queues>``."""
+        return f"{self.namespace}:workers"
+
+    def working_on(self, worker: str, queues: str) -> str:
+        """What a worker works on, as JSON; no key while it is idle."""
+        return f"{self.namespace}:worker:{worker}:{queues}"
+
+    def started(self, worker: str, queues: str) -> str:
+        """When a worker started, in Unix seconds."""
+        return f"{self.namespace}:worker:{worker}:{queues}:started"
+
+    @property
+    def failed(self) -> str:
+        """List of failed jobs, each an entry as node-resque writes it."""
+        return f"{self.namespace}:failed"
+
+    def stat(self, name: str, worker: str = "") -> str:
+        """A counter, ``processed`` or ``failed``: the fleet's, or one worker's."""
+        return f"{self.namespace}:stat:{name}:{worker}" if worker else f"{self.namespace}:stat:{name}"
+
+    @property
+    def schedule(self) -> str:
+        """Sorted set of the Unix seconds that have delayed jobs."""
+        return f"{self.namespace}:delayed_queue_schedule"
+
+    def delayed(self, second: int) -> str:
+        """List of the job elements that are due at a second."""
+        return f"{self.namespace}:delayed:{second}"
+
+    def timestamps(self, element: str) -> str:
+        """Set of the ``delayed:<second>`` in which one job element waits."""
+        return f"{self.namespace}:timestamps:{element}"
+
+    @property
+    def resque_leader(self) -> str:
+        """Who moves delayed jobs, among all node-resque and trioaction schedulers."""
+        return f"{self.namespace}:resque_scheduler_leader_lock"
+
+    # ours
+
+    def own(self, name: str) -> str:
+        """A key of ours."""
+        return f"{self.namespace}:trioaction:{name}"
+
+    @property
+    def processes(self) -> str:
+        """Set of the ids of all registered processes."""
+        return self.own("processes")
+
+    def process(self, id: str) -> str:
+        """Hash, the record of one process; only a rescue or a clean exit deletes it."""
+        return self.own(f"process:{id}")
+
+    def lease(self, id: str) -> str:
+        """Exists as long as the process has been heard of recently."""
+        return self.own(f"lease:{id}")
+
+    def inflight(self, id: str) -> str:
+        """Hash, slot to the job that runs in it."""
+        return self.own(f"inflight:{id}")
+
+    def owned(self, id: str) -> str:
+        """Set of the fan-outs that a process is still registering."""
+        return self.own(f"owned:{id}")
+
+    @property
+    def leader(self) -> str:
+        """Who starts recurring jobs, among trioaction schedulers."""
+        return self.own("leader")
+
+    @property
+    def recurring(self) -> str:
+        """Hash, recurring action to the record of its schedule."""
+        return self.own("recurring")
+
+    def guard(self, action: str) -> str:
+        """The id of the run of a recurring action that has not finished yet."""
+        return self.own(f"guard:{action}")
+
+    @property
+    def stranded_jobs(self) -> str:
+        """List of jobs that could not go back, because the key of their queue was no list."""
+        return self.own("stranded:jobs")
+
+    @property
+    def stranded_failures(self) -> str:
+        """List of entries that could not go into the failed list, because its key was no list."""
+        return self.own("stranded:failed")
+
+    def fan_out(self, id: str) -> str:
+        """Hash, the record of a fan-out; its other keys are this one with ``:<part>`` at the end."""
+        return self.own(f"fanout:{id}")
+
+
+def worker_name(process: str, slot: int) -> str:
+    """The Resque worker that one slot of a process is."""
+    return f"{process}-{slot}"
+
+
+def queues_word(queues: Sequence[str]) -> str:
+    """Queues as the end of a worker's entry."""
+    return ",".join(queues)
