@@ -1,0 +1,137 @@
+"""What the tests of fan-outs share: a fleet with a registrar, and children that end as told."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+from engine.fleet import NOW, Fleet, done, open_fleet
+
+from trioaction.action import Action, Task
+from trioaction.config import FanOutSettings
+from trioaction.errors import ActionError
+from trioaction.fanout.record import Batch, ChildJob, encode_entry
+from trioaction.fanout.store import Store
+from trioaction.registry import registry_of
+from trioaction.resque.keys import Keys
+from trioaction.resque.payload import Child, decode, encode
+from trioaction.tasks import Actions
+from trioaction.work.cycle import Cycle, Popped
+
+ID = "0123456789abcdef" * 2
+OWNER = "py-h:1.abcdef"
+TTL = 60_000
+PARTS = ("", ":done", ":started", ":results", ":errors", ":batches")
+
+
+class ProcessOne(Action):
+    """A child with a queue of its own."""
+
+    name = "users:processOne"
+    task = Task(queue="worker")
+
+    async def run(self) -> None:
+        """Never called: no test here runs jobs."""
+
+
+class Send(Action):
+    """A child without a Task."""
+
+    name = "emails:send"
+
+    async def run(self) -> None:
+        """Never called."""
+
+
+REGISTRY = registry_of([ProcessOne, Send])
+
+
+def owners(*ids: str) -> Callable[[], Awaitable[str]]:
+    """Registers this process under one id after the other, as far as `Actions` can tell."""
+    remaining = list(ids)
+
+    async def owner() -> str:
+        await trio.lowlevel.checkpoint()
+        return remaining.pop(0) if len(remaining) > 1 else remaining[0]
+
+    return owner
+
+
+@dataclass(frozen=True)
+class Registrar(Fleet):
+    """A fleet in which the process `OWNER` is registered."""
+
+    @property
+    def store(self) -> Store:
+        return Store(self.transport, self.keys)
+
+    @property
+    def actions(self) -> Actions:
+        return Actions(REGISTRY, self.transport, self.keys, FanOutSettings(), owners(OWNER))
+
+    async def open(
+        self, *, total: int | None = None, ttl: int = TTL, id: str = ID, owner: str = OWNER
+    ) -> str:
+        return await self.store.open(
+            id, owner=owner, ttl=ttl, total=total, created=1, action='"a:b"', queue='"q"'
+        )
+
+    async def record(self, id: str = ID) -> dict[str, str]:
+        fields = await self.hash(self.keys.fan_out(id))
+        return {name.decode(): value.decode() for name, value in fields.items()}
+
+    async def owned(self) -> set[bytes]:
+        return set(await self.transport.call("SMEMBERS", self.keys.owned(OWNER)))
+
+    async def bits(self, part: str, id: str = ID) -> set[int]:
+        """The indexes whose bit is set."""
+        raw = await self.get(f"{self.keys.fan_out(id)}:{part}") or b""
+        return {at for at in range(8 * len(raw)) if raw[at // 8] >> (7 - at % 8) & 1}
+
+    async def age(self, id: str = ID, *, left: int = 5000) -> None:
+        """Let all keys of a record have only so many ms left."""
+        for part in PARTS:
+            await self.transport.call("PEXPIRE", f"{self.keys.fan_out(id)}{part}", left)
+
+    async def ttls(self, id: str = ID) -> list[int]:
+        """The ms that each existing key of a record has left."""
+        left = [await self.transport.call("PTTL", f"{self.keys.fan_out(id)}{part}") for part in PARTS]
+        return [ms for ms in left if ms != -2]
+
+    async def finish(self, cycle: Cycle, *jobs: Popped, ok: bool = True) -> Sequence[str]:
+        """The outcomes of children, as a pool sends them; returns the codes."""
+        outcomes = [ended(job, ok=ok) for job in jobs]
+        return (await cycle.exchange(outcomes, [], NOW)).codes
+
+
+def ended(job: Popped, *, ok: bool = True) -> Any:
+    """The outcome of a child."""
+    work = decode(job.raw)
+    assert work.child is not None
+    error = None if ok else ActionError("no luck")
+    entry = encode_entry(
+        index=work.child.index, action=work.action, params=work.inputs, secrets=frozenset(), error=error
+    )
+    child = (work.child.fan_out_id, work.child.index, entry)
+    return done(job, child=child, failure=b"" if ok else b"{}")
+
+
+def child(index: int, *, id: str = ID, queue: str = "q") -> ChildJob:
+    """A child that is told from others by its index."""
+    return queue, encode("users:processOne", queue, {"n": index}, child=Child(id, index))
+
+
+def batch(number: int, first: int, count: int, *, id: str = ID, queue: str = "q") -> Batch:
+    """A batch of such children."""
+    return Batch(number, first, [child(first + at, id=id, queue=queue) for at in range(count)])
+
+
+@asynccontextmanager
+async def open_registrar(url: str, namespace: str) -> AsyncGenerator[Registrar]:
+    """A fleet in which there is a registrar, and nothing else."""
+    async with open_fleet(url, namespace) as fleet:
+        await fleet.transport.call("HSET", fleet.keys.process(OWNER), "seq", 0)
+        yield Registrar(fleet.transport, Keys(namespace))

@@ -1,0 +1,226 @@
+"""Leases, fencing and rescue: what becomes of the jobs of a process that is gone, or was taken for gone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import trio
+from engine.fleet import NOW, Fleet, done, element, open_fleet
+from polling import until
+from private_server import open_private_server
+from redis.exceptions import OutOfMemoryError
+
+from trioaction.config import TaskSettings
+from trioaction.resque.payload import Child, encode
+from trioaction.work.cycle import Cycle, Fenced
+from trioaction.work.identity import Identity, this_process
+from trioaction.work.membership import SLICE, Membership, dissolve
+from trioaction.work.rescue import Rescuer
+
+
+def rescuer(fleet: Fleet, identity: Identity | None = None) -> Rescuer:
+    return Rescuer(fleet.transport, fleet.keys, identity or this_process(), interval=0.02)
+
+
+async def lapse(fleet: Fleet, id: str) -> None:
+    """As if the process had not been heard of for too long."""
+    await fleet.transport.call("DEL", fleet.keys.lease(id))
+
+
+async def test_a_member_is_registered_as_resque_workers(redis_url: str, namespace: str) -> None:
+    async with open_fleet(redis_url, namespace) as fleet:
+        id = await fleet.membership(slots=2, queues=("high", "low")).join()
+        assert id.count(":") == 1
+        workers = await fleet.transport.call("SMEMBERS", fleet.keys.workers)
+        assert {bytes(name) for name in workers} == {f"{id}-1:high,low".encode(), f"{id}-2:high,low".encode()}
+        assert int(await fleet.get(fleet.keys.started(f"{id}-1", "high,low"))) > 0
+        assert 0 < await fleet.transport.call("PTTL", fleet.keys.lease(id)) <= 30_000
+
+
+async def test_joining_twice_is_joining_once(redis_url: str, namespace: str) -> None:
+    async with open_fleet(redis_url, namespace) as fleet:
+        member = fleet.membership()
+        assert await member.join() == await member.join()
+        assert await fleet.transport.call("SCARD", fleet.keys.processes) == 1
+
+
+async def test_ids_are_new_at_each_boot() -> None:
+    identity = this_process()
+    assert identity.new_id() != identity.new_id()
+
+
+async def test_the_jobs_of_a_dead_process_go_back_once_in_their_order(redis_url: str, namespace: str) -> None:
+    async with open_fleet(redis_url, namespace) as fleet:
+        dead, cycle = await fleet.member(slots=4)
+        await fleet.push("q", *(element(n) for n in range(6)))
+        await cycle.exchange([], [2, 3], NOW)
+        await cycle.exchange([], [1, 4], NOW)
+        assert await rescuer(fleet).sweep(proven=False) == 0  # its lease stands
+        await lapse(fleet, dead)
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(lambda: rescuer(fleet).sweep(proven=False))
+        assert await fleet.list(fleet.keys.queue("q")) == [element(n) for n in range(6)]
+        assert await fleet.all_keys() == {fleet.keys.queue("q"), fleet.keys.queues}
+
+
+async def test_a_rescued_process_is_fenced(redis_url: str, namespace: str) -> None:
+    async with open_fleet(redis_url, namespace) as fleet:
+        id, cycle = await fleet.member(slots=1)
+        await fleet.push("q", element(1))
+        (job,) = (await cycle.exchange([], [1], NOW)).popped
+        await lapse(fleet, id)
+        assert await rescuer(fleet).sweep(proven=False) == 1
+        with pytest.raises(Fenced):
+            await cycle.exchange([done(job)], [], NOW)
+        assert await fleet.get(fleet.keys.stat("processed")) is None
+        assert await fleet.list(fleet.keys.queue("q")) == [element(1)]
+
+
+async def test_a_lapsed_lease_is_renewed_while_the_record_stands(redis_url: str, namespace: str) -> None:
+    async with open_fleet(redis_url, namespace) as fleet, trio.open_nursery() as nursery:
+        member = fleet.membership()
+        id = await member.join()
+        await lapse(fleet, id)
+        nursery.start_soon(member.run)
+        await until(lambda: fleet.get(fleet.keys.lease(id)))
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_fenced_member_is_told_and_joins_under_a_new_id(redis_url: str, namespace: str) -> None:
+    async with open_fleet(redis_url, namespace) as fleet, trio.open_nursery() as nursery:
+        member = fleet.membership()
+        told = trio.Event()
+        member.on_fenced = told.set
+        id = await member.join()
+        nursery.start_soon(member.run)
+        assert (await dissolve(fleet.transport, fleet.keys, id, "leave")).code == "done"
+        await told.wait()
+        assert await member.join() != id
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_process_without_a_lease_is_rescued_by_the_loop(redis_url: str, namespace: str) -> None:
+    async with open_fleet(redis_url, namespace) as fleet, trio.open_nursery() as nursery:
+        nursery.start_soon(rescuer(fleet).run)
+        id, cycle = await fleet.member(slots=1)
+        await fleet.push("q", element(1))
+        await cycle.exchange([], [1], NOW)
+        await lapse(fleet, id)
+        await until(lambda: gone(fleet, id))
+        assert await fleet.list(fleet.keys.queue("q")) == [element(1)]
+        nursery.cancel_scope.cancel()
+
+
+async def gone(fleet: Fleet, id: str) -> bool:
+    return not await fleet.transport.call("EXISTS", fleet.keys.process(id))
+
+
+async def test_a_process_of_this_machine_that_is_surely_dead_is_not_waited_for(
+    redis_url: str, namespace: str
+) -> None:
+    async with open_fleet(redis_url, namespace) as fleet:
+        child = subprocess.Popen([sys.executable, "-c", ""])
+        since = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[19]
+        child.wait()
+        dead = replace(this_process(), pid=child.pid, since=since)
+        member = Membership(fleet.transport, fleet.keys, TaskSettings(queues=["q"]), dead, slots=1)
+        id = await member.join()
+        cycle = Cycle(fleet.transport, fleet.keys, id, ("q",), member.lease_ms)
+        await fleet.push("q", element(1))
+        await cycle.exchange([], [1], NOW)
+        alive, _ = await fleet.member(slots=1)
+        assert await rescuer(fleet).sweep(proven=False) == 0
+        assert await rescuer(fleet).sweep(proven=True) == 1
+        assert await gone(fleet, id)
+        assert not await gone(fleet, alive)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"boot": "another boot"},
+        {"space": "pid:[1]"},
+        {"since": ""},
+        {"boot": ""},
+        {"pid": "x"},
+    ],
+)
+def test_a_process_elsewhere_is_never_proven_dead(other: dict[str, str]) -> None:
+    me = this_process()
+    record = {**me.record(), "pid": "4194304", "since": "1"}
+    assert me.proves_dead(record)
+    assert not me.proves_dead(record | other)
+    assert not me.proves_dead(me.record())
+
+
+async def test_a_rescue_goes_in_slices_and_keeps_the_order(redis_url: str, namespace: str) -> None:
+    count = 2 * SLICE + 10
+    async with open_fleet(redis_url, namespace) as fleet:
+        id, cycle = await fleet.member(slots=count)
+        await fleet.push("q", *(element(n) for n in range(count)))
+        for first in range(1, count + 1, SLICE):
+            await cycle.exchange([], range(first, min(first + SLICE, count + 1)), NOW)
+        assert await fleet.list(fleet.keys.queue("q")) == []
+        assert (await dissolve(fleet.transport, fleet.keys, id, "leave")).jobs == count
+        assert await fleet.list(fleet.keys.queue("q")) == [element(n) for n in range(count)]
+
+
+async def test_a_job_whose_queue_is_no_list_is_kept_and_the_rest_goes_back(redis_url: str, namespace: str) -> None:
+    async with open_fleet(redis_url, namespace) as fleet:
+        id, cycle = await fleet.member(slots=2, queues=("a", "b"))
+        await fleet.push("a", element(1, "a"))
+        await fleet.push("b", element(2, "b"))
+        await cycle.exchange([], [1, 2], NOW)
+        await fleet.transport.call("SET", fleet.keys.queue("a"), "x")
+        assert (await dissolve(fleet.transport, fleet.keys, id, "leave")).jobs == 2
+        assert await fleet.list(fleet.keys.stranded_jobs) == [element(1, "a")]
+        assert await fleet.list(fleet.keys.queue("b")) == [element(2, "b")]
+
+
+async def test_leaderships_end_with_their_holder(redis_url: str, namespace: str) -> None:
+    async with open_fleet(redis_url, namespace) as fleet:
+        id, _ = await fleet.member()
+        other, _ = await fleet.member()
+        await fleet.transport.call("SET", fleet.keys.leader, id)
+        await fleet.transport.call("SET", fleet.keys.resque_leader, other)
+        await dissolve(fleet.transport, fleet.keys, id, "leave")
+        assert await fleet.get(fleet.keys.leader) is None
+        assert await fleet.get(fleet.keys.resque_leader) == other.encode()
+
+
+async def test_started_bits_follow_the_jobs(redis_url: str, namespace: str) -> None:
+    fan_out = "a" * 32
+    async with open_fleet(redis_url, namespace) as fleet:
+        id, cycle = await fleet.member(slots=1)
+        at = fleet.keys.fan_out(fan_out)
+        record = {"total": 1, "registered": 1, "completed": 0, "failed": 0, "hwm": 1, "sealed": 1, "ttl": 60_000}
+        await fleet.transport.call("HSET", at, *(word for pair in record.items() for word in pair))
+        await fleet.push("q", encode("test:job", "q", {}, child=Child(fan_out, 0)))
+        await cycle.exchange([], [1], NOW)
+        assert await fleet.transport.call("GETBIT", f"{at}:started", 0) == 1
+        await dissolve(fleet.transport, fleet.keys, id, "leave")
+        assert await fleet.transport.call("GETBIT", f"{at}:started", 0) == 0
+
+
+async def test_a_full_redis_is_drained_by_new_workers_too(valkey_binary: Path, namespace: str) -> None:
+    async with open_private_server(valkey_binary) as server, open_fleet(server.url, namespace) as fleet:
+        await fleet.push("q", *(element(n) for n in range(4)))
+        dead, cycle = await fleet.member(slots=1)
+        await cycle.exchange([], [1], NOW)
+        await fleet.transport.call("CONFIG", "SET", "maxmemory", "1")
+        with pytest.raises(OutOfMemoryError):
+            await fleet.push("q", element(9))
+        id, cycle = await fleet.member(slots=4)
+        await lapse(fleet, dead)
+        assert await rescuer(fleet).sweep(proven=False) == 1
+        jobs = (await cycle.exchange([], [1, 2, 3, 4], NOW)).popped
+        assert len(jobs) == 4
+        await cycle.reconcile([(job.slot, job.token) for job in jobs])
+        await cycle.exchange([done(job, failure=b"{}") for job in jobs], [], NOW)
+        await dissolve(fleet.transport, fleet.keys, id, "leave")
+        assert len(await fleet.list(fleet.keys.failed)) == 4

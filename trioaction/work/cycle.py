@@ -1,0 +1,144 @@
+"""One exchange with Redis: outcomes in, jobs out. Typed calls of ``cycle.lua`` and ``reconcile.lua``.
+
+Owns the sequence numbers of one membership, which make an exchange safe to repeat. Decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from trioaction.errors import TrioactionError
+from trioaction.redis.scripts import Script
+from trioaction.redis.transport import Transport
+from trioaction.resque.keys import Keys, queues_word
+from trioaction.resque.payload import js_date
+
+CYCLE, RECONCILE = (Script(__file__, name) for name in ("cycle.lua", "reconcile.lua"))
+MAX_ITEMS = 500
+"""Outcomes, and free slots, of one exchange."""
+MAX_BYTES = 1024 * 1024
+"""Bytes of outcomes in one exchange; the first may be larger."""
+
+
+class Fenced(TrioactionError):
+    """The record of this process is gone: others have its jobs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Popped:
+    """A job that now belongs to a slot; ``token`` is the proof."""
+
+    slot: int
+    token: int
+    queue: str
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """All that Redis is to know of a finished job. ``failure`` is its failed entry, empty after a success.
+
+    ``child`` is (fan-out, index, entry for its results or errors); ``firing`` is (recurring action, job id).
+    """
+
+    slot: int
+    token: int
+    failure: bytes = b""
+    child: tuple[str, int, bytes] = ("", 0, b"")
+    firing: tuple[str, str] = ("", "")
+
+    @property
+    def size(self) -> int:
+        """Bytes that it adds to an exchange, but for a few."""
+        return len(self.failure) + len(self.child[2])
+
+    def words(self) -> tuple[bytes | str | int, ...]:
+        """As ``finish.lua`` reads it."""
+        return (self.slot, self.token, self.failure, *self.child, *self.firing)
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """The answer: the fate of each outcome ("" if applied in full), new jobs, keys of a wrong type."""
+
+    codes: list[str]
+    popped: list[Popped]
+    problems: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """Which slots hold what was said to run in them, and how many other jobs went back."""
+
+    held: frozenset[int]
+    put_back: int
+
+
+class Cycle:
+    """The exchanges of one membership; one at a time."""
+
+    def __init__(self, transport: Transport, keys: Keys, process: str, queues: Sequence[str], lease_ms: int) -> None:
+        self._transport = transport
+        self._namespace = keys.namespace
+        self._process = process
+        self._queues = queues
+        self._lease_ms = lease_ms
+        self._sequence = 0
+        self._last_queue: bytes = b""
+        self._run_at = (0, "")
+
+    async def exchange(self, outcomes: Sequence[Completion], free: Sequence[int], now: float) -> Exchange:
+        """Hand in outcomes and fill free slots; ``now`` in Unix seconds. A checkpoint.
+
+        Raises Fenced, ConnectionLost, or the server's error. After the latter two, and after cancellation, it may
+        have been done or not: `reconcile` before the next exchange.
+        """
+        self._sequence += 1
+        args: list[bytes | str | int] = [
+            *(self._namespace, self._process, self._lease_ms, self._sequence, self._date(now), self._last_queue),
+            *(len(outcomes), len(free), len(self._queues)),
+        ]
+        for outcome in outcomes:
+            args += outcome.words()
+        args += sorted(free, reverse=True)
+        args += self._queues
+        reply = await self._answer(CYCLE, args)
+        self._last_queue = reply[3]
+        return Exchange([code.decode() for code in reply[1]], self._popped(reply[2]), _texts(reply[4]))
+
+    async def reconcile(self, running: Iterable[tuple[int, int]]) -> Reconciled:
+        """Put back all that is in flight but not among ``running`` (pairs of slot and token). A checkpoint.
+
+        Raises as `exchange`; may be repeated.
+        """
+        self._sequence += 1
+        pairs = [word for pair in running for word in pair]
+        head = (self._namespace, self._process, self._lease_ms, self._sequence, queues_word(self._queues))
+        reply = await self._answer(RECONCILE, (*head, *pairs))
+        return Reconciled(frozenset(reply[1]), reply[2])
+
+    async def _answer(self, script: Script, args: Sequence[bytes | str | int]) -> list[Any]:
+        reply = cast("list[Any]", await script.run(self._transport, (), args, retry=True))
+        if reply[0] != b"ok":
+            raise Fenced(f"Process {self._process} has no record in Redis any more")
+        return reply
+
+    def _popped(self, flat: list[Any]) -> list[Popped]:
+        token = self._sequence
+        return [
+            Popped(int(flat[at]), token, flat[at + 1].decode("utf-8", "replace"), flat[at + 2])
+            for at in range(0, len(flat), 3)
+        ]
+
+    def _date(self, now: float) -> str:
+        """Whole seconds, so made once in a second only."""
+        if self._run_at[0] != int(now):
+            self._run_at = (int(now), js_date(datetime.fromtimestamp(int(now), UTC)))
+        return self._run_at[1]
+
+
+def _texts(values: Iterable[bytes]) -> list[str]:
+    return [value.decode("utf-8", "replace") for value in values]

@@ -1,0 +1,20 @@
+-- Registers a process with its lease and its workers.
+--
+-- KEYS: none; all are made from the namespace.
+-- ARGV: namespace, process id, lease in ms, number of slots, queues joined by ",", Unix seconds; then pairs field, value of
+--   the record.
+-- Returns "ok". Idempotent: ids are new at each boot, and the sequence of a standing record is kept.
+-- include: ../resque/keys.lua
+local keys = keys_of(ARGV[1])
+local process, slots, queues = ARGV[2], tonumber(ARGV[4]), ARGV[5]
+redis.call('PEXPIRE', keys.lease(process), ARGV[3]) -- first, since a full Redis refuses to begin with the others
+redis.call('HSETNX', keys.process(process), 'seq', 0)
+redis.call('HSET', keys.process(process), 'slots', slots, 'queues', queues, unpack(ARGV, 7))
+redis.call('SADD', keys.processes, process)
+redis.call('SET', keys.lease(process), 1, 'PX', ARGV[3])
+for slot = 1, slots do
+  local worker = process .. '-' .. slot
+  redis.call('SADD', keys.workers, worker .. ':' .. queues)
+  redis.call('SET', keys.started(worker, queues), ARGV[6])
+end
+return 'ok'

@@ -1,0 +1,71 @@
+"""The worker pool of a process: one shift after another, and what people see of it.
+
+A shift ends when the process is fenced; the next one works under a new id. Never talks to Redis itself.
+"""
+
+from __future__ import annotations
+
+import structlog
+import trio
+from redis.exceptions import RedisError
+
+from trioaction.fanout.store import Store
+from trioaction.resque.payload import child_of
+from trioaction.work.shift import Crew, Shift
+
+log = structlog.stdlib.get_logger("trioaction.jobs")
+
+SUMMARY_EVERY = 60.0
+"""Seconds between two lines that say how many jobs were done."""
+
+
+class Pool:
+    """Runs jobs until drained."""
+
+    def __init__(self, crew: Crew, store: Store) -> None:
+        self._crew = crew
+        self._store = store
+        self._shift: Shift | None = None
+
+    @property
+    def running(self) -> int:
+        """How many jobs run now."""
+        return len(self._shift.running) if self._shift else 0
+
+    async def run(self, draining: trio.Event) -> None:
+        """Work until ``draining`` is set and what runs has ended, or has used up the grace period. A checkpoint.
+
+        When cancelled, jobs that run are cancelled. Those that did not end stay in flight for `Membership.leave`.
+        """
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._sum_up)
+            nursery.start_soon(self._keep_fan_outs)
+            while not draining.is_set():
+                self._shift = Shift(self._crew, await self._crew.membership.join())
+                await self._shift.run(draining)
+            nursery.cancel_scope.cancel()
+
+    async def _sum_up(self) -> None:
+        tally = self._crew.tally
+        processed, failed = tally.processed, tally.failed
+        while True:
+            await trio.sleep(SUMMARY_EVERY)
+            done, bad = tally.processed - processed, tally.failed - failed
+            processed, failed = tally.processed, tally.failed
+            if done or bad:
+                log.info("jobs", processed=done, failed=bad, running=self.running, seconds=SUMMARY_EVERY)
+
+    async def _keep_fan_outs(self) -> None:
+        """Restore the TTL of fan-outs whose children run for long."""
+        while True:
+            await trio.sleep(self._crew.settings.heartbeat)
+            children = [child_of(job.raw) for job in (self._shift.running if self._shift else ())]
+            ids = sorted({child.fan_out_id for child in children if child is not None})
+            if ids:
+                await self._refresh(ids)
+
+    async def _refresh(self, ids: list[str]) -> None:
+        try:
+            await self._store.refresh(ids)
+        except RedisError as error:
+            log.warning("could not renew fan-outs", reason=str(error))

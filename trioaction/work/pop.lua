@@ -1,0 +1,45 @@
+-- Pops jobs into free slots: first to last queue in strict priority, the queues behind "*" in turn.
+local MAX_BYTES = 1048576 -- of one reply, about; at least one job is popped
+local FIRST_POP = 2 -- jobs, while it is not known how large they are
+
+local function full(cycle)
+  return #cycle.free == 0 or cycle.bytes >= MAX_BYTES
+end
+
+-- How many jobs to take at once, so that a queue of large ones does not make a huge reply.
+local function portion(cycle, most)
+  local sofar = #cycle.popped / 3
+  local fits = sofar == 0 and FIRST_POP or math.max(1, math.floor((MAX_BYTES - cycle.bytes) * sofar / cycle.bytes))
+  return math.min(most, #cycle.free, fits)
+end
+
+-- Gives slots to raw elements of one queue. The record of what is in flight comes first: no job may be lost in between.
+local function fill(keys, cycle, queue, raws)
+  local entries, records, popped = {}, {}, cycle.popped
+  local head = working_head(cycle.run_at, queue)
+  for _, raw in ipairs(raws) do
+    local slot = table.remove(cycle.free)
+    cycle.filled[slot] = true
+    cycle.bytes = cycle.bytes + #raw
+    entries[#entries + 1], entries[#entries + 2] = slot, inflight_entry(cycle.sequence, queue, raw)
+    popped[#popped + 1], popped[#popped + 2], popped[#popped + 3] = slot, queue, raw
+    local worker = cycle.process .. '-' .. slot
+    records[#records + 1] = keys.working_on(worker, cycle.queues)
+    records[#records + 1] = working_record(head, worker, raw)
+  end
+  redis.call('HSET', cycle.inflight, unpack(entries))
+  redis.call('MSET', unpack(records))
+  for _, raw in ipairs(raws) do mark_started(keys, raw, cycle.touched) end
+end
+
+-- Pops at most `most` jobs of a queue; how many there were (none, too, if its key is no list).
+local function pop_some(keys, cycle, queue, most)
+  local raws = redis.pcall('LPOP', keys.queue(queue), portion(cycle, most))
+  if not raws then return 0 end
+  if raws.err then
+    cycle.problems[#cycle.problems + 1] = keys.queue(queue)
+    return 0
+  end
+  fill(keys, cycle, queue, raws)
+  return #raws
+end

@@ -1,0 +1,34 @@
+-- Puts back what is in flight but does not really run: jobs whose cycle was answered to nobody.
+--
+-- KEYS: none; all are made from the namespace.
+-- ARGV: namespace, process id, lease in ms, sequence, queues joined by ","; then pairs slot, token of what runs, with
+--   what has finished but was not acknowledged.
+-- Returns {"gone"} without a record, {"stale"} for a sequence that is not above the last one, else
+--   {"ok", held, number put back, problems}: held are the slots whose job is in flight as given; problems are keys of
+--   queues that are no lists.
+-- Idempotent: a second call finds nothing to put back. A cycle of a lower sequence that arrives later writes nothing.
+-- include: ../resque/keys.lua
+-- include: ../fanout/identity.lua
+-- include: ../fanout/started.lua
+-- include: inflight.lua
+-- include: put_back.lua
+local keys = keys_of(ARGV[1])
+local process, sequence, queues = ARGV[2], ARGV[4], ARGV[5]
+redis.call('PEXPIRE', keys.lease(process), ARGV[3])
+local last = redis.call('HGET', keys.process(process), 'seq')
+if not last then return {'gone'} end
+if tonumber(sequence) <= tonumber(last) then return {'stale'} end
+redis.call('HSET', keys.process(process), 'seq', sequence)
+
+local runs = {}
+for at = 6, #ARGV, 2 do runs[tonumber(ARGV[at])] = tonumber(ARGV[at + 1]) end
+local held, strays, problems = {}, 0, {}
+for _, job in ipairs(jobs_in_flight(keys.inflight(process))) do
+  if runs[job.slot] == job.token then
+    held[#held + 1] = job.slot
+  else
+    put_back(keys, process, queues, job, problems)
+    strays = strays + 1
+  end
+end
+return {'ok', held, strays, problems}

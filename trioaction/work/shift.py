@@ -1,0 +1,254 @@
+"""The dispatcher and its slots, for as long as one membership in the fleet lasts.
+
+One task talks to Redis: each exchange hands in the outcomes since the last one and takes jobs for all free slots. So
+under load the batches grow by themselves, and at rest a job costs one round trip. What is not known to be in
+Redis is kept: an outcome is dropped only when Redis has it, or when this process was fenced.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+import trio
+from redis.exceptions import RedisError
+
+from trioaction.config import TaskSettings
+from trioaction.executor import Executor
+from trioaction.redis.doorbell import Doorbell
+from trioaction.redis.transport import Transport
+from trioaction.resque.keys import Keys
+from trioaction.work.appetite import Appetite
+from trioaction.work.cycle import MAX_BYTES, MAX_ITEMS, Completion, Cycle, Exchange, Fenced, Popped
+from trioaction.work.membership import Membership
+from trioaction.work.slot import Performer, Slot
+
+log = structlog.stdlib.get_logger("trioaction.jobs")
+
+LAST_WORDS = 5.0
+"""Seconds to hand in, at the end, what finished while the rest was being cancelled."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
+
+
+@dataclass(slots=True)
+class Tally:
+    """Jobs that this process has finished since it started."""
+
+    processed: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crew:
+    """What every shift of a pool works with."""
+
+    transport: Transport
+    keys: Keys
+    executor: Executor
+    membership: Membership
+    bell: Doorbell
+    settings: TaskSettings
+    tally: Tally
+    clock: Callable[[], float] = time.time
+
+
+class Shift:
+    """Runs jobs under the process id ``process``."""
+
+    def __init__(self, crew: Crew, process: str) -> None:
+        self._crew = crew
+        self._process = process
+        self._performer = Performer(crew.executor, process, slow=crew.settings.slow, clock=crew.clock)
+        self._cycle = Cycle(
+            crew.transport, crew.keys, process, crew.settings.queues, crew.membership.lease_ms
+        )
+        self._slots = {number: Slot(number) for number in range(1, crew.settings.concurrency + 1)}
+        self._free = set(self._slots)
+        # half of the slots at a time: the one half runs while Redis fills the other
+        self._share = min(MAX_ITEMS, (len(self._slots) + 1) // 2)
+        self._outcomes: list[Completion] = []
+        self._scope = trio.CancelScope()
+        self._woken = trio.Event()
+        self._drained = trio.Event()
+        self._stopping = False
+        self._fenced = False
+        self._hungry = True
+        self._listening = False
+        self._appetite = Appetite()
+        self._generation = crew.transport.generation
+        self._in_doubt = False
+        self._pause = FIRST_PAUSE
+        self._told: set[str] = set()
+
+    @property
+    def running(self) -> list[Popped]:
+        """The jobs that have not finished."""
+        return [slot.job for slot in self._slots.values() if slot.job is not None]
+
+    async def run(self, draining: trio.Event) -> None:
+        """Work until fenced, or until drained: no new jobs, and the grace period for those that run. A checkpoint.
+
+        When cancelled, jobs that run are cancelled and stay in flight; so do those that outlast the grace period.
+        """
+        self._crew.membership.on_fenced = self._fence
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                for slot in self._slots.values():
+                    nursery.start_soon(self._work, slot)
+                nursery.start_soon(self._listen)
+                nursery.start_soon(self._dispatch)
+                await draining.wait()
+                self._stopping = True
+                self._wake()
+                with trio.move_on_after(self._crew.settings.grace):
+                    await self._drained.wait()
+                nursery.cancel_scope.cancel()
+        if not self._fenced and self._outcomes:
+            with trio.move_on_after(LAST_WORDS):
+                await self._hand_in_the_rest()
+
+    def _fence(self) -> None:
+        self._fenced = True
+        self._outcomes.clear()
+        self._scope.cancel()
+
+    def _wake(self) -> None:
+        self._woken.set()
+
+    async def _work(self, slot: Slot) -> None:
+        """The life of one slot."""
+        while True:
+            job = await slot.taken()
+            completion, lingering = await self._performer.perform(job)
+            slot.job = None
+            self._outcomes.append(completion)
+            if lingering is not None:
+                self._wake()
+                await lingering.wait()  # its outcome is known, but the thread still needs its place
+            self._free.add(slot.number)
+            self._wake()
+
+    async def _listen(self) -> None:
+        while True:
+            await self._crew.bell.wait()
+            delay = self._appetite.delay()
+            if delay:
+                await trio.sleep(delay)
+            self._hungry = True
+            self._wake()
+
+    async def _dispatch(self) -> None:
+        while True:
+            wants = self._hungry and bool(self._free) and not self._stopping
+            if self._in_doubt or self._crew.transport.generation != self._generation:
+                await self._carefully(self._reconcile)
+            elif self._outcomes or wants:
+                await self._carefully(self._exchange)
+            else:
+                await self._sleep()
+
+    async def _sleep(self) -> None:
+        """Wait for an outcome, a free slot, the doorbell or the end."""
+        if self._stopping and not self.running:
+            self._drained.set()
+        self._woken = trio.Event()
+        await self._woken.wait()
+
+    async def _carefully(self, step: Callable[[], object]) -> None:
+        """One step with Redis; whatever goes wrong, what is not known to be in Redis is kept."""
+        try:
+            await step()  # pyright: ignore[reportGeneralTypeIssues]
+        except Fenced:
+            self._crew.membership.fenced(self._process)
+        except RedisError as error:
+            self._in_doubt = True
+            log.warning("no exchange with Redis, trying again", reason=str(error))
+            await trio.sleep(self._pause)
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        else:
+            self._pause = FIRST_PAUSE
+
+    async def _exchange(self) -> None:
+        wants = self._hungry and not self._stopping
+        free = sorted(self._free)[: self._share] if wants else []
+        outcomes = self._batch()
+        self._in_doubt = True  # until there is an answer
+        reply = await self._cycle.exchange(outcomes, free, self._crew.clock())
+        self._in_doubt = False
+        del self._outcomes[: len(outcomes)]
+        self._count(outcomes, reply)
+        for job in reply.popped:
+            self._free.discard(job.slot)
+            self._slots[job.slot].give(job)
+        if free:
+            await self._digest(reply, len(free))
+
+    def _batch(self) -> list[Completion]:
+        """The oldest outcomes that fit into one exchange; they stay in the list until Redis has them."""
+        size = 0
+        for number, outcome in enumerate(self._outcomes[:MAX_ITEMS]):
+            size += outcome.size
+            if size > MAX_BYTES and number:
+                return self._outcomes[:number]
+        return self._outcomes[:MAX_ITEMS]
+
+    def _count(self, outcomes: list[Completion], reply: Exchange) -> None:
+        tally = self._crew.tally
+        for outcome, code in zip(outcomes, reply.codes, strict=True):
+            if code:
+                self._report(outcome, code)
+            elif outcome.failure:
+                tally.failed += 1
+            else:
+                tally.processed += 1
+        for key in reply.problems:
+            if key not in self._told:
+                self._told.add(key)
+                log.error("a key of Redis has the wrong type, and is left alone", key=key)
+
+    def _report(self, outcome: Completion, code: str) -> None:
+        """Say what an outcome was not counted for; ``unknown`` is the job itself, the others its fan-out."""
+        if code == "unknown":
+            log.warning("the outcome of a job came too late, and was dropped", slot=outcome.slot)
+        else:
+            log.warning("a job was not counted in its fan-out", fan_out=outcome.child[0], reason=code)
+
+    async def _digest(self, reply: Exchange, free: int) -> None:
+        """Decide from what a look found whether to look again at once, or to wait for the doorbell."""
+        size = sum(len(job.raw) for job in reply.popped)
+        full = len(reply.popped) == free or size >= MAX_BYTES
+        self._appetite.looked(found=bool(reply.popped), full=full)
+        if full:
+            if self._listening and self._appetite.busy:
+                self._listening = False
+                await self._crew.bell.disarm()
+        elif self._listening:
+            self._hungry = False
+        else:
+            await self._arm()
+
+    async def _arm(self) -> None:
+        """Listen, and look once more: nobody told us of what came in between."""
+        self._listening = True
+        await self._crew.bell.arm()
+        if not self._crew.bell.armed:
+            self._crew.bell.ring()  # so that its next wait is a short one
+
+    async def _reconcile(self) -> None:
+        generation = self._crew.transport.generation
+        running = [(job.slot, job.token) for job in self.running]
+        waiting = [(outcome.slot, outcome.token) for outcome in self._outcomes]
+        reconciled = await self._cycle.reconcile(running + waiting)
+        self._generation, self._in_doubt = generation, False
+        self._hungry = True
+        held = reconciled.held
+        self._outcomes = [outcome for outcome in self._outcomes if outcome.slot in held]
+        missing = sum(slot not in held for slot, _ in running)
+        if reconciled.put_back or missing:
+            log.warning("reconciled with Redis", put_back=reconciled.put_back, unknown_to_redis=missing)
+
+    async def _hand_in_the_rest(self) -> None:
+        while self._outcomes and not self._fenced:
+            await self._carefully(self._reconcile if self._in_doubt else self._exchange)
