@@ -1,0 +1,225 @@
+"""The one path that every call takes: look up, validate, middleware, run under a deadline, log, an Outcome.
+
+Knows no edge: whoever calls decodes the inputs before and encodes the outcome after.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from time import perf_counter
+from typing import Any, cast
+
+import structlog
+import trio
+
+from trioaction.action import Middleware
+from trioaction.connection import Connection
+from trioaction.errors import ActionCrashed, ActionTimeout, TrioactionError
+from trioaction.log import masked, shortened
+from trioaction.outcome import Outcome
+from trioaction.registry import ActionSpec, Registry
+from trioaction.validation import validated
+
+log = structlog.stdlib.get_logger("trioaction.action")
+_is_logged = logging.getLogger("trioaction.action").isEnabledFor
+
+LONGEST_MESSAGE = 1000
+
+
+class Executor:
+    """Executes actions of one registry.
+
+    ``timeout`` is the deadline in seconds of actions that set none (0: none). Plain ``def`` actions run in
+    threads: ``job_threads`` at most for jobs, ``threads`` for all other callers. In log lines, each input is
+    cut to ``longest`` characters.
+    """
+
+    def __init__(
+        self, registry: Registry, *, timeout: float, threads: int, job_threads: int, longest: int = 100
+    ) -> None:
+        self.registry = registry
+        self._timeout = timeout
+        self._threads = trio.CapacityLimiter(threads)
+        self._job_threads = trio.CapacityLimiter(job_threads)
+        self._longest = longest
+
+    async def execute(self, name: str, raw: Mapping[str, Any], connection: Connection) -> Outcome:
+        """Run an action and tell what came of it; raises nothing but Cancelled and KeyboardInterrupt.
+
+        A checkpoint if the action has one. When cancelled, so are the action and its middleware; a thread is
+        left to itself and its result is dropped. The action's own deadline is no cancellation but an outcome.
+        """
+        started = perf_counter()
+        spec = ended = None
+        try:
+            spec = self.registry.get(name)
+            params = validated(spec, raw, trusted=connection.kind == "task")
+            thread = None if spec.is_async else _Thread(self._limiter(connection))
+            timeout = self._timeout if spec.timeout is None else spec.timeout
+            with trio.CancelScope(relative_deadline=timeout or math.inf):
+                if spec.middleware:
+                    ended = await _run_between(spec, params, connection, thread, started)
+                else:
+                    result = await _run(spec, params, connection, thread)
+                    ended = Outcome(result, seconds=perf_counter() - started)
+            outcome = ended or _timed_out(name, timeout, thread, started)
+        except (Exception, SystemExit) as raised:
+            outcome = _failed(name, raised, started)
+        except BaseExceptionGroup as group:
+            outcome = _failed(name, _without_cancellation(name, group), started)
+        level = _level(connection.kind, outcome)
+        if _is_logged(level):
+            self._record(level, name, spec, raw=raw, connection=connection, outcome=outcome)
+        return outcome
+
+    def _limiter(self, connection: Connection) -> trio.CapacityLimiter:
+        return self._job_threads if connection.kind == "task" else self._threads
+
+    def _record(
+        self,
+        level: int,
+        name: str,
+        spec: ActionSpec | None,
+        *,
+        raw: Mapping[str, Any],
+        connection: Connection,
+        outcome: Outcome,
+    ) -> None:
+        fields: dict[str, Any] = {
+            "action": shortened(name, self._longest),
+            "kind": connection.kind,
+            "status": "ok" if outcome.ok else "error",
+            "ms": round(outcome.seconds * 1000, 2),
+            "id": connection.id,
+        }
+        fields |= {key: value for key, value in _optional(connection).items() if value is not None}
+        if spec is not None and spec.inputs and isinstance(cast("object", raw), Mapping):
+            declared = {key: value for key, value in raw.items() if key in spec.inputs}
+            fields["params"] = masked(declared, spec.secrets, self._longest)
+        if outcome.error is not None:
+            fields["error"] = outcome.error.type
+            fields["message"] = shortened(outcome.error.message, LONGEST_MESSAGE)
+        if isinstance(outcome.error, ActionCrashed):
+            fields["exc_info"] = outcome.exception
+        log.log(level, "action", **fields)
+
+
+class _Thread:
+    """The limiter of the one thread of a call: Trio tells it when the thread starts and when it has ended."""
+
+    def __init__(self, limiter: trio.CapacityLimiter) -> None:
+        self._limiter = limiter
+        self._ended: trio.Event | None = None
+
+    async def acquire_on_behalf_of(self, borrower: Any) -> None:
+        await self._limiter.acquire_on_behalf_of(borrower)
+        self._ended = trio.Event()
+
+    def release_on_behalf_of(self, borrower: Any) -> None:
+        self._limiter.release_on_behalf_of(borrower)
+        if self._ended is not None:
+            self._ended.set()
+
+    @property
+    def lingering(self) -> trio.Event | None:
+        """Fires at the end of a thread that still runs."""
+        return None if self._ended is None or self._ended.is_set() else self._ended
+
+
+async def _run(spec: ActionSpec, params: Any, connection: Connection, thread: _Thread | None) -> Any:
+    run = spec.action().run
+    arguments = (params, connection)[: spec.takes]
+    if thread is None:
+        return await run(*arguments)
+    limiter = cast("trio.CapacityLimiter", thread)
+    return await trio.to_thread.run_sync(run, *arguments, abandon_on_cancel=True, limiter=limiter)
+
+
+async def _run_between(
+    spec: ActionSpec, params: Any, connection: Connection, thread: _Thread | None, started: float
+) -> Outcome:
+    """The action between its middleware."""
+    passed: list[Middleware] = []
+    try:
+        for layer in spec.middleware:
+            changed = await layer.before(params, connection)
+            params = params if changed is None else changed
+            passed.append(layer)
+        result = await _run(spec, params, connection, thread)
+        outcome = Outcome(result, seconds=perf_counter() - started)
+    except (Exception, SystemExit) as raised:
+        outcome = _failed(spec.name, raised, started)
+    except BaseExceptionGroup as group:
+        outcome = _failed(spec.name, _without_cancellation(spec.name, group), started)
+    for layer in reversed(passed):
+        before, outcome = (
+            outcome,
+            await _after(layer, params, connection, outcome, name=spec.name, started=started),
+        )
+        if isinstance(before.error, ActionCrashed) and outcome.error is not before.error:
+            log.error("middleware replaced a crash", action=spec.name, exc_info=before.exception)
+    return outcome
+
+
+async def _after(
+    layer: Middleware,
+    params: Any,
+    connection: Connection,
+    outcome: Outcome,
+    *,
+    name: str,
+    started: float,
+) -> Outcome:
+    try:
+        result = await layer.after(params, connection, outcome)
+    except (Exception, SystemExit) as raised:
+        return _failed(name, raised, started)
+    except BaseExceptionGroup as group:
+        return _failed(name, _without_cancellation(name, group), started)
+    return outcome if result is None else Outcome(result, seconds=perf_counter() - started)
+
+
+def _failed(name: str, raised: BaseException, started: float) -> Outcome:
+    """An error of ours as it is, even as the only one of a nursery's group; a crash for anything else."""
+    seconds = perf_counter() - started
+    inner = raised
+    while isinstance(inner, BaseExceptionGroup):
+        first, *others = cast("BaseExceptionGroup[BaseException]", inner).exceptions
+        if others:
+            break
+        inner = first
+    if isinstance(inner, TrioactionError):
+        return Outcome(error=inner, exception=inner, seconds=seconds)
+    return Outcome(error=ActionCrashed(name), exception=raised, seconds=seconds)
+
+
+def _timed_out(name: str, timeout: float, thread: _Thread | None, started: float) -> Outcome:
+    error = ActionTimeout(f"The action {name} was stopped after its {timeout:g} s")
+    lingering = thread and thread.lingering
+    return Outcome(error=error, exception=error, seconds=perf_counter() - started, lingering=lingering)
+
+
+def _without_cancellation(name: str, group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The group if it is all errors; else raises the rest, since errors beside it would crash our caller."""
+    errors, others = group.split((Exception, SystemExit))
+    if others is None:
+        return group
+    if errors is not None:
+        log.error("an action failed while it was cancelled", action=name, exc_info=errors)
+    raise others
+
+
+def _level(kind: str, outcome: Outcome) -> int:
+    if outcome.error is None:
+        return logging.DEBUG if kind == "task" else logging.INFO
+    return logging.ERROR if isinstance(outcome.error, ActionCrashed) else logging.WARNING
+
+
+def _optional(connection: Connection) -> dict[str, Any]:
+    return {
+        "address": connection.address,
+        "correlation_id": connection.correlation_id,
+        "queue": connection.job and connection.job.queue,
+    }

@@ -1,0 +1,190 @@
+"""For the tests of an application: the whole thing, booted in the test's own event loop.
+
+    async def test_cleanup() -> None:
+        async with booted(MessagesCleanup) as app:
+            response = await app.http.post("/api/messages/cleanup", json={"age": 5000})
+            assert response.json() == {"messagesDeleted": 0}
+
+Needs the extra ``testing``. Each booted application has a namespace of its own, so tests may share one Redis:
+give ``redis_url``, else an embedded server is started in a temporary folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import httpx2
+import trio
+import trio_websocket
+
+from trioaction.action import Action
+from trioaction.api import Services, serving
+from trioaction.config import Settings, load_settings
+from trioaction.connection import Connection
+from trioaction.lifespan import Lifespan
+from trioaction.outcome import Outcome
+from trioaction.registry import Registry, discover, registry_of
+from trioaction.runtime import Runtime, Server, give_back, run_pool
+from trioaction.work.membership import Membership
+
+__all__ = ["Booted", "CommandResult", "booted"]
+
+
+@dataclass(frozen=True, slots=True)
+class CommandResult:
+    """How a command ended. ``result`` reads what it printed on standard output."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def result(self) -> Any:
+        """Standard output as JSON."""
+        return json.loads(self.stdout)
+
+
+@dataclass(frozen=True, slots=True)
+class Booted:
+    """A running application. ``http`` is a client whose base URL is ``url``."""
+
+    runtime: Runtime
+    url: str
+    http: httpx2.AsyncClient
+    server: Server
+
+    @property
+    def services(self) -> Services:
+        """What `api` stands for in this application."""
+        return self.runtime.services
+
+    async def call(self, action: str, inputs: Mapping[str, Any] | None = None) -> Outcome:
+        """Run an action in this process, as an edge does. A checkpoint if the action is one; cancels with it."""
+        return await self.runtime.executor.execute(action, inputs or {}, Connection("cli", "test"))
+
+    def websocket(self) -> AbstractAsyncContextManager[trio_websocket.WebSocketConnection]:
+        """A client connected to the websocket endpoint."""
+        address = self.url.replace("http", "ws", 1) + self.runtime.settings.web.websocket_path
+        return trio_websocket.open_websocket_url(address)
+
+    async def run_jobs(self, *, seconds: float = 30) -> None:
+        """Run the jobs that are queued, and those that they enqueue, until none is left. A checkpoint.
+
+        For an application booted without workers. Raises `trio.TooSlowError` after ``seconds``; when cancelled,
+        what runs goes back to its queue.
+        """
+        runtime = self.runtime
+        tasks = runtime.settings.tasks
+        queues = [*(name for name in tasks.queues if name != "*"), "*"]
+        tasks = tasks.model_copy(update={"queues": queues})
+        worker = Membership(runtime.transport, runtime.keys, tasks, runtime.identity, slots=tasks.concurrency)
+        try:
+            with trio.fail_after(seconds):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(worker.run)
+                    nursery.start_soon(run_pool, runtime, worker, trio.Event())
+                    await self.until_idle()
+                    nursery.cancel_scope.cancel()
+        finally:
+            await give_back(worker)
+
+    async def until_idle(self) -> None:
+        """Wait until no job is queued and none runs, in the whole namespace. A checkpoint; safe to cancel."""
+        while await self._busy():
+            await trio.sleep(0.005)
+
+    async def _busy(self) -> bool:
+        """Queued jobs first: a job that is popped in between is in flight then."""
+        transport, keys = self.runtime.transport, self.runtime.keys
+        names = sorted(cast("Sequence[bytes]", await transport.call("SMEMBERS", keys.queues)))
+        ids = sorted(cast("Sequence[bytes]", await transport.call("SMEMBERS", keys.processes)))
+        queues = [("LLEN", keys.queue(name.decode())) for name in names]
+        in_flight = [("HLEN", keys.inflight(id.decode())) for id in ids]
+        return any(await transport.pipeline([("MULTI",), *queues, *in_flight, ("EXEC",)]) or ())
+
+    async def cli(self, *words: str, timeout: float = 60) -> CommandResult:
+        """Run the command line ``trioaction WORDS...`` beside this application, on its database. A checkpoint.
+
+        When cancelled the command is killed.
+        """
+        runtime = self.runtime
+        address = runtime.redis_url if isinstance(runtime.redis_url, str) else await runtime.redis_url()
+        environment = {
+            **os.environ,
+            "REDIS_URL": address,
+            "TRIOACTION_REDIS__NAMESPACE": runtime.keys.namespace,
+        }
+        run = partial(trio.run_process, capture_stdout=True, capture_stderr=True, check=False)
+        with trio.fail_after(timeout):
+            ended: subprocess.CompletedProcess[bytes] = await run(
+                [sys.executable, "-m", "trioaction", *words], env=environment, cwd=runtime.settings.root
+            )
+        return CommandResult(ended.returncode, ended.stdout.decode(), ended.stderr.decode())
+
+
+@asynccontextmanager
+async def booted(
+    *declared: type[Action] | Lifespan,
+    root: Path | None = None,
+    redis_url: str | None = None,
+    namespace: str | None = None,
+    workers: bool = False,
+    scheduler: bool = False,
+    settings: Mapping[str, Any] | None = None,
+) -> AsyncGenerator[Booted]:
+    """A running application with the actions (and lifespans) given, or those of the project in ``root``.
+
+    It serves on a free port. Without ``workers`` jobs wait for `Booted.run_jobs`; without ``scheduler`` nothing
+    recurs. ``settings`` is nested like ``trioaction.toml``. Entering and leaving are checkpoints; when cancelled
+    everything ends, and jobs that run go back to their queue.
+    """
+    with tempfile.TemporaryDirectory(prefix="trioaction-") as folder:
+        overrides = _overrides(Path(folder), redis_url, namespace, workers=workers, scheduler=scheduler)
+        merged = {key: {**overrides.get(key, {}), **(settings or {}).get(key, {})} for key in (*overrides, *(settings or {}))}
+        loaded = load_settings(root or Path(folder), merged)
+        server = Server(loaded, _registry(declared, loaded))
+        async with trio.open_nursery() as nursery:
+            runtime, url = await nursery.start(_boot, server)
+            with serving(runtime.services):
+                async with httpx2.AsyncClient(base_url=url, timeout=30) as http:
+                    try:
+                        yield Booted(runtime, url, http, server)
+                    finally:
+                        server.cancel()
+
+
+async def _boot(server: Server, task_status: trio.TaskStatus[tuple[Runtime, str]]) -> None:
+    await server.run(lambda runtime, url: task_status.started((runtime, url)))
+
+
+def _registry(declared: Sequence[type[Action] | Lifespan], settings: Settings) -> Registry:
+    if not declared:
+        return discover(settings.actions.package, settings.root)
+    lifespans = [item for item in declared if isinstance(item, Lifespan)]
+    return registry_of([item for item in declared if not isinstance(item, Lifespan)], lifespans)
+
+
+def _overrides(
+    folder: Path, redis_url: str | None, namespace: str | None, *, workers: bool, scheduler: bool
+) -> dict[str, dict[str, Any]]:
+    redis: dict[str, Any] = {"namespace": namespace or f"test-{secrets.token_hex(6)}"}
+    if redis_url is None:
+        redis["data_dir"] = folder / "redis"
+    else:
+        redis["url"] = redis_url
+    return {
+        "redis": redis,
+        "web": {"port": 0},
+        "tasks": {"workers": workers, "scheduler": scheduler},
+    }
