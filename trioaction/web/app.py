@@ -1,0 +1,207 @@
+"""The Quart-Trio application: one entry for HTTP requests, one for websockets.
+
+Owns no logic of its own: it turns Quart's objects into plain values for ``routes`` and ``codec``, and back.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from itertools import count
+from typing import Any
+
+import structlog
+import trio
+from quart.ctx import RequestContext, WebsocketContext
+from quart.wrappers import Request
+from quart_trio import QuartTrio
+from quart_trio.wrappers import TrioResponse
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from trioaction.config import WebSettings
+from trioaction.connection import Connection, ConnectionKind
+from trioaction.errors import (
+    MalformedRequest,
+    PayloadTooLarge,
+    RequestTimeout,
+    TrioactionError,
+    Unavailable,
+    UnknownAction,
+)
+from trioaction.registry import Registry
+from trioaction.web.calls import Calls
+from trioaction.web.codec import SAFETY_HEADERS, Answer, decode, encode, encode_error, encode_json
+from trioaction.web.routes import RouteTable
+from trioaction.web.websocket import Conversation, refuse_foreign_origin
+
+LIVE, READY = "/livez", "/readyz"
+_HARMLESS_ID = re.compile(r"[\w.-]{1,128}", re.ASCII)
+_log = structlog.stdlib.get_logger("trioaction.web")
+
+
+class ServerFailed(TrioactionError):
+    """A mistake of the server itself; the log has the traceback."""
+
+
+class Response(TrioResponse):
+    """Quart's response, without a content type that nobody asked for."""
+
+    default_mimetype = None
+
+
+class App(QuartTrio):
+    """All of the web edge between Hypercorn and the executor.
+
+    ``ready`` tells why the process cannot serve now, or None; ``draining`` is set when it stops.
+    """
+
+    def __init__(
+        self,
+        settings: WebSettings,
+        registry: Registry,
+        calls: Calls,
+        *,
+        ready: Callable[[], str | None],
+        draining: trio.Event,
+    ) -> None:
+        super().__init__("trioaction.web", static_folder=None)
+        self.config["MAX_CONTENT_LENGTH"] = settings.max_body
+        self.config["RESPONSE_TIMEOUT"] = None
+        self.register_error_handler(Exception, self._crashed)
+        self._settings = settings
+        self._calls = calls
+        self._ready = ready
+        self._draining = draining
+        self._ids = count(1)
+        taken = {LIVE: "for probes", READY: "for probes", settings.websocket_path: "for websockets"}
+        self._routes = RouteTable(registry.routes, prefix=settings.prefix, taken=taken)
+
+    async def asgi_app(self, scope: Any, receive: Any, send: Any) -> None:
+        """Quart's own, which fails on request lines with an odd target. A checkpoint; cancels like it."""
+        if not scope["path"].startswith("/"):
+            scope["path"] = "/"  # we look at raw_path
+        await super().asgi_app(scope, receive, send)
+
+    def create_url_adapter(self, request: object) -> None:
+        """None: paths are looked up in our table. Quart's map would fail on odd hosts and doubled slashes."""
+
+    async def dispatch_request(self, request_context: RequestContext | None = None) -> Response:
+        """Answer one request. A checkpoint; a client that goes cancels the action."""
+        assert request_context is not None
+        request = request_context.request
+        headers = _headers_of(request.scope["headers"])
+        try:
+            answer = await self._answer(request, headers)
+        except TrioactionError as error:
+            answer = encode_error(error)
+        if correlation_id := _correlation_id(headers):
+            answer = answer.plus(("x-request-id", correlation_id))
+        if self._draining.is_set() and request.http_version < "2":
+            answer = answer.plus(("connection", "close"))
+        return _response(answer)
+
+    async def dispatch_websocket(self, websocket_context: WebsocketContext | None = None) -> Response | None:
+        """Hold one websocket's conversation. A checkpoint; a client that goes cancels all its calls."""
+        assert websocket_context is not None
+        websocket = websocket_context.websocket
+        headers = _headers_of(websocket.scope["headers"])
+        try:
+            self._admit(_path_of(websocket.scope), headers)
+        except TrioactionError as error:
+            return _response(encode_error(error))
+        await Conversation(
+            websocket,
+            self._calls,
+            self._caller("websocket", websocket.scope, headers),
+            max_calls=self._settings.websocket_max_calls,
+            draining=self._draining,
+        ).run()
+        return None
+
+    def _admit(self, path: str, headers: dict[str, str]) -> None:
+        if path != self._settings.websocket_path:
+            raise UnknownAction(f"There is no websocket at {path}, but at {self._settings.websocket_path}")
+        self._refuse_when_draining()
+        refuse_foreign_origin(headers)
+
+    async def _answer(self, request: Request, headers: dict[str, str]) -> Answer:
+        path = _path_of(request.scope)
+        if path in (LIVE, READY):
+            return self._probe(path)
+        self._refuse_when_draining()
+        if path == self._settings.websocket_path:
+            raise MalformedRequest(f"{path} is for websockets only")
+        if request.method == "OPTIONS":
+            allow = ("allow", ", ".join(self._routes.allowed(path)))
+            return Answer(HTTPStatus.NO_CONTENT, (*SAFETY_HEADERS, allow))
+        route, parameters = self._routes.match(request.method, path)
+        raw = decode(
+            path=parameters,
+            query=request.scope["query_string"],
+            body=await self._body_of(request),
+            content_type=headers.get("content-type", ""),
+            lists=route.lists,
+        )
+        outcome = await self._calls.execute(route.action, raw, self._caller("web", request.scope, headers))
+        return encode(route.action, outcome)
+
+    def _probe(self, path: str) -> Answer:
+        draining = self._draining.is_set()
+        reason = None if path == LIVE else "the server is shutting down" if draining else self._ready()
+        if reason is None:
+            return encode_json({"status": "ok"})
+        return encode_json({"status": "unavailable", "reason": reason}, HTTPStatus.SERVICE_UNAVAILABLE)
+
+    def _refuse_when_draining(self) -> None:
+        if self._draining.is_set():
+            raise Unavailable("The server is shutting down")
+
+    async def _body_of(self, request: Request) -> bytes:
+        seconds = self._settings.request_timeout
+        try:
+            with trio.move_on_after(seconds):
+                return await request.body
+        except RequestEntityTooLarge:
+            limit = self._settings.max_body
+            raise PayloadTooLarge(f"The body is larger than {limit} bytes ([web] max_body)") from None
+        raise RequestTimeout(f"The body had not arrived after {seconds:g} s")
+
+    def _caller(self, kind: ConnectionKind, scope: Any, headers: dict[str, str]) -> Connection:
+        return Connection(
+            kind,
+            f"{kind}:{next(self._ids)}",
+            address=scope["client"][0] if scope["client"] else None,
+            correlation_id=_correlation_id(headers),
+            headers=headers,
+        )
+
+    async def _crashed(self, error: Exception) -> Response:
+        """What remains is a mistake of ours: the traceback is for the log, the client learns nothing."""
+        _log.error("request failed", exc_info=error)
+        return _response(encode_error(ServerFailed("The server failed with an internal error")))
+
+
+def _response(answer: Answer) -> Response:
+    headers: Any = answer.headers  # Quart passes them on to Werkzeug, which takes pairs too
+    return Response(answer.body, answer.status, headers)
+
+
+def _headers_of(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """By lower-case name; a repeated one is joined, as HTTP allows."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in pairs:
+        name, value = raw_name.decode("latin1").lower(), raw_value.decode("latin1")
+        if name in headers:
+            value = f"{headers[name]}{'; ' if name == 'cookie' else ', '}{value}"
+        headers[name] = value
+    return headers
+
+
+def _path_of(scope: Any) -> str:
+    return scope["raw_path"].decode("latin1")
+
+
+def _correlation_id(headers: dict[str, str]) -> str | None:
+    given = headers.get("x-request-id", "")
+    return given if _HARMLESS_ID.fullmatch(given) else None
