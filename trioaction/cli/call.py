@@ -17,7 +17,6 @@ from typing import Any
 
 import trio
 
-from trioaction.builtin import BUILTIN
 from trioaction.cli import commands, output
 from trioaction.cli.flags import Call, flags_of, parse
 from trioaction.config import Settings, load_settings
@@ -31,7 +30,7 @@ from trioaction.runtime import command_runtime
 def project() -> tuple[Settings, Registry]:
     """The settings in force and the actions of the project around the working folder."""
     settings = load_settings()
-    return settings, discover(settings.actions.package, settings.root, BUILTIN)
+    return settings, discover(settings.actions.package, settings.root)
 
 
 def call_action(name: str, words: Sequence[str]) -> int:
@@ -47,7 +46,10 @@ def call_action(name: str, words: Sequence[str]) -> int:
         settings = settings.model_copy(update={"log": settings.log.model_copy(update={"level": "error"})})
     with redirect_stdout(sys.stderr):  # an action that prints must not spoil its result for a pipe
         ended = trio.run(_run, settings, name, call)
-    return _shown(ended, quiet=call.quiet) if isinstance(ended, Outcome) else ended
+    if isinstance(ended, Outcome):
+        return _shown(ended, quiet=call.quiet)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # one more would kill the interpreter while it shuts down
+    return ended
 
 
 async def _run(settings: Settings, name: str, call: Call) -> Outcome | int:

@@ -61,13 +61,15 @@ def start(
 
     What is not given comes from the environment, else from trioaction.toml (see `trioaction config`).
     """
+    from trioaction.cli.banner import banner  # noqa: PLC0415
     from trioaction.config import load_settings  # noqa: PLC0415
     from trioaction.runtime import run_server  # noqa: PLC0415
 
     names = None if queues is None else [name for name in (q.strip() for q in queues.split(",")) if name]
     tasks = {"workers": workers, "scheduler": scheduler, "queues": names, "concurrency": concurrency}
     flags = {"web": {"enabled": web, "host": host, "port": port}, "tasks": tasks}
-    return run_server(load_settings(flags={name: _given(values) for name, values in flags.items()}))
+    settings = load_settings(flags={name: _given(values) for name, values in flags.items()})
+    return run_server(settings, on_ready=lambda runtime, url: output.print_lines(banner(runtime, url)))
 
 
 @app.command
@@ -110,7 +112,6 @@ def _row(spec: ActionSpec, prefix: str) -> dict[str, Any]:
         "web": {"method": spec.web.method, "route": prefix + spec.web.route} if spec.web else None,
         "queue": spec.task.queue if spec.task else None,
         "frequency": None if interval is None else round(interval * 1000),
-        "builtin": spec.builtin,
         "source": spec.source,
     }
 

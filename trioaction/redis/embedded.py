@@ -32,6 +32,7 @@ import subprocess
 import sys
 from collections.abc import AsyncGenerator, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -292,6 +293,41 @@ class _User:
         if self._users is not None:
             os.close(self._users)
             self._users = None
+
+
+class EmbeddedOnDemand:
+    """The embedded server for those who may not need it: it starts when its address is first asked for."""
+
+    def __init__(self, data_dir: Path, *, server: Path | None, fsync: str) -> None:
+        self._open = partial(embedded_server, data_dir, server=server, fsync=fsync)
+        self._wanted = trio.Event()
+        self._settled = trio.Event()
+        self._url = ""
+        self._error: EmbeddedServerError | None = None
+
+    async def address(self) -> str:
+        """The server's URL, once it answers. A checkpoint; cancelling it does not stop the server.
+
+        Raises EmbeddedServerError if the server cannot be had.
+        """
+        self._wanted.set()
+        await self._settled.wait()
+        if self._error is not None:
+            raise self._error
+        return self._url
+
+    async def run(self) -> None:
+        """Wait until the server is wanted, then keep it until cancelled. One task runs this."""
+        await self._wanted.wait()
+        try:
+            async with self._open() as self._url:
+                self._settled.set()
+                await trio.sleep_forever()
+        except EmbeddedServerError as error:
+            if self._settled.is_set():
+                raise
+            self._error = error
+            self._settled.set()
 
 
 @contextmanager

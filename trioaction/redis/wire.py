@@ -37,6 +37,14 @@ def new_parser() -> hiredis.Reader:
     return hiredis.Reader(replyError=_make_error, notEnoughData=NOTHING)
 
 
+def pairs(reply: Any) -> dict[bytes, bytes]:
+    """A hash as HGETALL tells it: a map in RESP3, a flat list in RESP2."""
+    if isinstance(reply, dict):
+        return cast("dict[bytes, bytes]", reply)
+    flat = cast("list[bytes]", reply)
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
 def is_transient(error: BaseException) -> bool:
     """Does the server say that it will serve us later, with nothing for an operator to mend?"""
     if isinstance(error, BusyLoadingError | MasterDownError):
