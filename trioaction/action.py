@@ -58,7 +58,7 @@ class Middleware:
         """Return new params for the next in line, or None to leave them."""
 
     async def after(self, params: Any, connection: Connection, outcome: Outcome) -> Any:
-        """Return a new result, or None to leave the outcome as it is."""
+        """Return a new result, also in place of an error, or None to leave the outcome as it is."""
 
 
 class Action:
@@ -89,5 +89,5 @@ def secret(default: Any = ..., **options: Any) -> Any:
     """
     from pydantic import Field  # noqa: PLC0415  (keeps `import trioaction` free of pydantic until used)
 
-    extra = options.pop("json_schema_extra", None) or {}
+    extra: dict[str, Any] = options.pop("json_schema_extra", None) or {}
     return Field(default, json_schema_extra={**extra, "secret": True}, **options)

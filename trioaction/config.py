@@ -59,6 +59,7 @@ class WebSettings(Section):
     prefix: str = Field(default="/api", pattern=r"^(/[\w.~-]+)*$")
     max_body: int = Field(default=10 * MIB, ge=1)
     request_timeout: float = Field(default=30, gt=0)
+    allowed_origins: list[str] = []
     websocket_path: str = Field(default="/ws", pattern=r"^/")
     websocket_max_message: int = Field(default=64 * 1024, ge=1)
     websocket_max_calls: int = Field(default=100, ge=1)
@@ -201,7 +202,8 @@ def _explain(error: ValidationError, sources: Mapping[str, Mapping[str, Any]]) -
     problems: list[str] = []
     for item in error.errors(include_url=False):
         location = item["loc"]
-        origin = next((name for name in reversed(tuple(sources)) if _has(sources[name], location)), "the defaults")
+        origins = (name for name in reversed(tuple(sources)) if _has(sources[name], location))
+        origin = next(origins, "the defaults")
         unknown = item["type"] == "extra_forbidden"
         message = "unknown setting" if unknown else f"{item['msg']} (got {item['input']!r})"
         problems.append(f"{'.'.join(map(str, location))}: {message}, from {origin}")

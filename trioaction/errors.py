@@ -6,8 +6,9 @@
     │   ├── ActionDefinitionError                   an action class is declared wrongly
     │   └── EmbeddedServerError                     the embedded Redis could not be started
     ├── ActionError                     400     1   raised (or subclassed) by applications: shown as it is
-    ├── InvalidInput                    422     2   inputs do not fit the action's model; carries every problem
+    ├── InvalidInput                    422     2   inputs do not fit the action's model; has every problem
     ├── MalformedRequest                400     2   not JSON, not an object, not a message
+    ├── ForeignOrigin                   403     1   a web page of another host, which no setting allows
     ├── UnknownAction                   404     2   no action (or route) of that name
     ├── MethodNotAllowed                405     2   the route exists, for other methods
     ├── RequestTimeout                  408     1   the client sent its request too slowly
@@ -19,6 +20,7 @@
     │   └── RedisUnavailable                        names what may or may not have run
     ├── JobError                        500     1   a job element that cannot be run as it is
     ├── ResultNotJson                   500     1   an action returned what JSON cannot carry
+    ├── ServerFailed                    500     1   a mistake of the server itself; the log has the traceback
     └── ActionCrashed                   500     1   any other exception of an action; shows no internals
 
 The wire form of all is ``to_json()``; nothing else turns errors into statuses, exit codes or JSON.
@@ -136,6 +138,12 @@ class MalformedRequest(TrioactionError):
     exit_code = 2
 
 
+class ForeignOrigin(TrioactionError):
+    """A page of another site tries to call with its visitor's rights."""
+
+    http_status = HTTPStatus.FORBIDDEN
+
+
 class UnknownAction(TrioactionError):
     """No action of that name, or no route for that path."""
 
@@ -206,6 +214,10 @@ class ResultNotJson(TrioactionError):
     """An action returned something that JSON cannot carry; the message (for the log) says what."""
 
     public_message = "The action returned a result that cannot be sent as JSON"
+
+
+class ServerFailed(TrioactionError):
+    """A mistake of the server itself; the log has the traceback."""
 
 
 class ActionCrashed(TrioactionError):

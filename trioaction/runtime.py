@@ -1,4 +1,5 @@
-"""The process, from the embedded server to the open port: nested blocks whose order is that of start and stop.
+"""The process, from the embedded server to the open port: nested blocks whose order is that of start and
+stop.
 
 Owns who starts when, what ends when a component crashes, the signals and the exit code. It does none of the
 work itself.
@@ -95,16 +96,13 @@ async def _obey(signals: AsyncIterator[int], server: Server, ended_by: list[int]
 
 
 @asynccontextmanager
-async def command_runtime(
-    settings: Settings, registry: Registry | None = None
-) -> AsyncGenerator[Runtime]:
+async def command_runtime(settings: Settings, registry: Registry) -> AsyncGenerator[Runtime]:
     """What a command needs to run one action: Redis is connected, or started, when it is first used.
 
     Entering and leaving are checkpoints. When cancelled it ends in order: what this process holds in Redis is
     given back.
     """
     configure(settings.log)
-    registry = registry or discover(settings.actions.package, settings.root)
     async with open_runtime(settings, registry, slots=0, lazy=True) as runtime:
         yield runtime
 
@@ -155,13 +153,14 @@ async def open_runtime(
 
 @asynccontextmanager
 async def redis_address(settings: Settings) -> AsyncGenerator[Url]:
-    """The configured server, or the embedded one, which starts when its address is first asked for."""
+    """The configured server, or the embedded one, which starts when its address is first asked for.
+
+    Leaving is a checkpoint, also when cancelled: the last user of an embedded server waits for its end.
+    """
     if settings.redis.url is not None:
         yield settings.redis.url.get_secret_value()
         return
-    embedded = EmbeddedOnDemand(
-        settings.data_dir, server=settings.redis.server, fsync=settings.redis.fsync
-    )
+    embedded = EmbeddedOnDemand(settings.data_dir, server=settings.redis.server, fsync=settings.redis.fsync)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(embedded.run)
         yield embedded.address
@@ -191,7 +190,9 @@ async def run_pool(runtime: Runtime, membership: Membership, draining: trio.Even
 
 
 async def give_back(membership: Membership) -> None:
-    """End a membership, if there is one; jobs in flight go back. A checkpoint; bounded, and not to be cancelled."""
+    """End a membership, if there is one; jobs in flight go back. A checkpoint; bounded, and not to be
+    cancelled.
+    """
     if membership.id is None:
         return
     # Shielded and bounded: else the jobs of a process that is cancelled would wait for its lease to lapse.
@@ -269,7 +270,9 @@ class Server:
             )
             await scheduler.run()
 
-    async def _serve_web(self, runtime: Runtime, task_status: trio.TaskStatus[str]) -> None:
+    async def _serve_web(  # noqa: ASYNC128  (serve() reports)
+        self, runtime: Runtime, task_status: trio.TaskStatus[str]
+    ) -> None:
         await serve(
             self._settings.web,
             runtime.executor,

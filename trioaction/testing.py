@@ -70,7 +70,9 @@ class Booted:
         return self.runtime.services
 
     async def call(self, action: str, inputs: Mapping[str, Any] | None = None) -> Outcome:
-        """Run an action in this process, as an edge does. A checkpoint if the action is one; cancels with it."""
+        """Run an action in this process, as an edge does. A checkpoint if the action is one; cancels with
+        it.
+        """
         return await self.runtime.executor.execute(action, inputs or {}, Connection("cli", "test"))
 
     def websocket(self) -> AbstractAsyncContextManager[trio_websocket.WebSocketConnection]:
@@ -81,8 +83,8 @@ class Booted:
     async def run_jobs(self, *, seconds: float = 30) -> None:
         """Run the jobs that are queued, and those that they enqueue, until none is left. A checkpoint.
 
-        For an application booted without workers. Raises `trio.TooSlowError` after ``seconds``; when cancelled,
-        what runs goes back to its queue.
+        For an application booted without workers. Raises `trio.TooSlowError` after ``seconds``; when
+        cancelled, what runs goes back to its queue.
         """
         runtime = self.runtime
         tasks = runtime.settings.tasks
@@ -97,11 +99,11 @@ class Booted:
                     await self.until_idle()
                     nursery.cancel_scope.cancel()
         finally:
-            await give_back(worker)
+            await give_back(worker)  # noqa: ASYNC102  (it shields itself)
 
     async def until_idle(self) -> None:
         """Wait until no job is queued and none runs, in the whole namespace. A checkpoint; safe to cancel."""
-        while await self._busy():
+        while await self._busy():  # noqa: ASYNC110  (what others do in Redis sets no event here)
             await trio.sleep(0.005)
 
     async def _busy(self) -> bool:
@@ -113,8 +115,9 @@ class Booted:
         in_flight = [("HLEN", keys.inflight(id.decode())) for id in ids]
         return any(await transport.pipeline([("MULTI",), *queues, *in_flight, ("EXEC",)]) or ())
 
-    async def cli(self, *words: str, timeout: float = 60) -> CommandResult:
-        """Run the command line ``trioaction WORDS...`` beside this application, on its database. A checkpoint.
+    async def cli(self, *words: str, seconds: float = 60) -> CommandResult:
+        """Run the command line ``trioaction WORDS...`` beside this application, on its database. A
+        checkpoint.
 
         When cancelled the command is killed.
         """
@@ -126,7 +129,7 @@ class Booted:
             "TRIOACTION_REDIS__NAMESPACE": runtime.keys.namespace,
         }
         run = partial(trio.run_process, capture_stdout=True, capture_stderr=True, check=False)
-        with trio.fail_after(timeout):
+        with trio.fail_after(seconds):
             ended: subprocess.CompletedProcess[bytes] = await run(
                 [sys.executable, "-m", "trioaction", *words], env=environment, cwd=runtime.settings.root
             )
@@ -145,13 +148,16 @@ async def booted(
 ) -> AsyncGenerator[Booted]:
     """A running application with the actions (and lifespans) given, or those of the project in ``root``.
 
-    It serves on a free port. Without ``workers`` jobs wait for `Booted.run_jobs`; without ``scheduler`` nothing
-    recurs. ``settings`` is nested like ``trioaction.toml``. Entering and leaving are checkpoints; when cancelled
-    everything ends, and jobs that run go back to their queue.
+    It serves on a free port. Without ``workers`` jobs wait for `Booted.run_jobs`; without ``scheduler``
+    nothing recurs. ``settings`` is nested like ``trioaction.toml``. Entering and leaving are checkpoints;
+    when cancelled everything ends, and jobs that run go back to their queue.
     """
     with tempfile.TemporaryDirectory(prefix="trioaction-") as folder:
         overrides = _overrides(Path(folder), redis_url, namespace, workers=workers, scheduler=scheduler)
-        merged = {key: {**overrides.get(key, {}), **(settings or {}).get(key, {})} for key in (*overrides, *(settings or {}))}
+        merged = {
+            key: {**overrides.get(key, {}), **(settings or {}).get(key, {})}
+            for key in (*overrides, *(settings or {}))
+        }
         loaded = load_settings(root or Path(folder), merged)
         server = Server(loaded, _registry(declared, loaded))
         async with trio.open_nursery() as nursery:

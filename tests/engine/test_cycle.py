@@ -1,4 +1,4 @@
-"""The exchange with Redis: what pops, what an outcome leaves behind, and what repeating or cutting it does."""
+"""The exchange with Redis: what pops, what an outcome leaves, and what repeating or cutting it does."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 
 import pytest
 from engine.fleet import NOW, done, element, open_fleet
+
 from trioaction.resque.payload import encode
 from trioaction.work.cycle import CYCLE, Completion, Fenced
 
@@ -15,7 +16,10 @@ async def test_jobs_are_popped_in_their_order_into_the_lowest_slots(redis_url: s
         _, cycle = await fleet.member(slots=3)
         await fleet.push("q", element(1), element(2), element(3), element(4))
         popped = (await cycle.exchange([], [3, 1], NOW)).popped
-        assert [(job.slot, job.queue, job.raw) for job in popped] == [(1, "q", element(1)), (3, "q", element(2))]
+        assert [(job.slot, job.queue, job.raw) for job in popped] == [
+            (1, "q", element(1)),
+            (3, "q", element(2)),
+        ]
         assert await fleet.list(fleet.keys.queue("q")) == [element(3), element(4)]
 
 
@@ -40,7 +44,9 @@ async def test_a_working_record_shows_the_job_and_goes_with_it(redis_url: str, n
 
 
 @pytest.mark.parametrize("raw", [b"not json", b'{"x":' + b'"y' * 40_000 + b'"}'])
-async def test_a_working_record_is_json_whatever_is_popped(redis_url: str, namespace: str, raw: bytes) -> None:
+async def test_a_working_record_is_json_whatever_is_popped(
+    redis_url: str, namespace: str, raw: bytes
+) -> None:
     async with open_fleet(redis_url, namespace) as fleet:
         id, cycle = await fleet.member(slots=1)
         await fleet.push("q", raw)
@@ -50,7 +56,7 @@ async def test_a_working_record_is_json_whatever_is_popped(redis_url: str, names
 
 async def test_a_success_is_counted(redis_url: str, namespace: str) -> None:
     async with open_fleet(redis_url, namespace) as fleet:
-        id, cycle = await fleet.member(slots=2)
+        _, cycle = await fleet.member(slots=2)
         await fleet.push("q", element(1), element(2))
         jobs = (await cycle.exchange([], [1, 2], NOW)).popped
         assert (await cycle.exchange([done(job) for job in jobs], [], NOW)).codes == ["", ""]
@@ -60,7 +66,7 @@ async def test_a_success_is_counted(redis_url: str, namespace: str) -> None:
 
 async def test_a_failure_is_counted_and_kept(redis_url: str, namespace: str) -> None:
     async with open_fleet(redis_url, namespace) as fleet:
-        id, cycle = await fleet.member(slots=1)
+        _, cycle = await fleet.member(slots=1)
         await fleet.push("q", element(1))
         (job,) = (await cycle.exchange([], [1], NOW)).popped
         await cycle.exchange([done(job, failure=b'{"some":"entry"}')], [], NOW)
@@ -69,7 +75,9 @@ async def test_a_failure_is_counted_and_kept(redis_url: str, namespace: str) -> 
         assert await fleet.get(fleet.keys.stat("processed")) is None
 
 
-async def test_the_same_sequence_again_changes_nothing_and_answers_the_same(redis_url: str, namespace: str) -> None:
+async def test_the_same_sequence_again_changes_nothing_and_answers_the_same(
+    redis_url: str, namespace: str
+) -> None:
     async with open_fleet(redis_url, namespace) as fleet:
         id, cycle = await fleet.member(slots=3)
         await fleet.push("q", *(element(n) for n in range(5)))
@@ -188,7 +196,9 @@ async def test_named_queues_come_before_all_others(redis_url: str, namespace: st
         assert [job.queue for job in popped] == ["high", "high", "a"]
 
 
-async def test_a_queue_of_the_wrong_type_is_told_and_stops_nothing_else(redis_url: str, namespace: str) -> None:
+async def test_a_queue_of_the_wrong_type_is_told_and_stops_nothing_else(
+    redis_url: str, namespace: str
+) -> None:
     async with open_fleet(redis_url, namespace) as fleet:
         _, cycle = await fleet.member(slots=2, queues=("broken", "q"))
         await fleet.transport.call("SET", fleet.keys.queue("broken"), "x")

@@ -256,22 +256,37 @@ async def test_a_cancelled_fan_out_is_sealed_at_the_truth(redis_url: str, namesp
         assert await fleet.owned() == set()
 
 
-async def test_a_cancelled_fan_out_closes_the_generator_that_fed_it(redis_url: str, namespace: str) -> None:
+async def test_a_fan_out_that_fails_closes_the_generator_that_fed_it(redis_url: str, namespace: str) -> None:
     ended = trio.Event()
 
-    async def slow() -> AsyncIterator[dict[str, Any]]:
+    async def feed() -> AsyncIterator[dict[str, Any]]:
         try:
-            yield {"n": 0}
-            scope.cancel()
-            await trio.sleep_forever()
+            for item in items(ONE, "no:such", ONE):
+                yield item
         finally:
             ended.set()
 
     async with open_registrar(redis_url, namespace) as fleet:
-        with trio.CancelScope() as scope:
-            await fleet.actions.fan_out(ONE, slow(), batch_size=1)
+        feeding = feed()
+        with pytest.raises(UnknownAction):
+            await fleet.actions.fan_out(feeding)
         assert ended.is_set()
-        assert (await the_record(fleet))["sealed"] == "1"
+
+
+async def test_a_fan_out_that_is_cancelled_in_its_generator_is_sealed(redis_url: str, namespace: str) -> None:
+    async def stuck() -> AsyncIterator[dict[str, Any]]:
+        yield {"n": 0}
+        yield {"n": 1}
+        scope.cancel()
+        await trio.sleep_forever()
+
+    async with open_registrar(redis_url, namespace) as fleet:
+        with trio.CancelScope() as scope:
+            await fleet.actions.fan_out(ONE, stuck(), batch_size=1)
+        assert scope.cancelled_caught
+        record = await the_record(fleet)
+        assert record["sealed"] == "1"
+        assert record["total"] == str(len(await children(fleet, "worker")))
 
 
 async def test_a_fan_out_goes_on_when_its_connection_breaks(redis_url: str, namespace: str) -> None:

@@ -48,7 +48,7 @@ async def test_joining_twice_is_joining_once(redis_url: str, namespace: str) -> 
         assert await fleet.transport.call("SCARD", fleet.keys.processes) == 1
 
 
-async def test_ids_are_new_at_each_boot() -> None:
+def test_ids_are_new_at_each_boot() -> None:
     identity = this_process()
     assert identity.new_id() != identity.new_id()
 
@@ -116,6 +116,13 @@ async def test_a_process_without_a_lease_is_rescued_by_the_loop(redis_url: str, 
         nursery.cancel_scope.cancel()
 
 
+def a_dead_process() -> Identity:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    since = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[19]
+    child.wait()
+    return replace(this_process(), pid=child.pid, since=since)
+
+
 async def gone(fleet: Fleet, id: str) -> bool:
     return not await fleet.transport.call("EXISTS", fleet.keys.process(id))
 
@@ -124,10 +131,7 @@ async def test_a_process_of_this_machine_that_is_surely_dead_is_not_waited_for(
     redis_url: str, namespace: str
 ) -> None:
     async with open_fleet(redis_url, namespace) as fleet:
-        child = subprocess.Popen([sys.executable, "-c", ""])
-        since = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[19]
-        child.wait()
-        dead = replace(this_process(), pid=child.pid, since=since)
+        dead = a_dead_process()
         member = Membership(fleet.transport, fleet.keys, TaskSettings(queues=["q"]), dead, slots=1)
         id = await member.join()
         cycle = Cycle(fleet.transport, fleet.keys, id, ("q",), member.lease_ms)
@@ -170,7 +174,9 @@ async def test_a_rescue_goes_in_slices_and_keeps_the_order(redis_url: str, names
         assert await fleet.list(fleet.keys.queue("q")) == [element(n) for n in range(count)]
 
 
-async def test_a_job_whose_queue_is_no_list_is_kept_and_the_rest_goes_back(redis_url: str, namespace: str) -> None:
+async def test_a_job_whose_queue_is_no_list_is_kept_and_the_rest_goes_back(
+    redis_url: str, namespace: str
+) -> None:
     async with open_fleet(redis_url, namespace) as fleet:
         id, cycle = await fleet.member(slots=2, queues=("a", "b"))
         await fleet.push("a", element(1, "a"))
@@ -198,7 +204,15 @@ async def test_started_bits_follow_the_jobs(redis_url: str, namespace: str) -> N
     async with open_fleet(redis_url, namespace) as fleet:
         id, cycle = await fleet.member(slots=1)
         at = fleet.keys.fan_out(fan_out)
-        record = {"total": 1, "registered": 1, "completed": 0, "failed": 0, "hwm": 1, "sealed": 1, "ttl": 60_000}
+        record = {
+            "total": 1,
+            "registered": 1,
+            "completed": 0,
+            "failed": 0,
+            "hwm": 1,
+            "sealed": 1,
+            "ttl": 60_000,
+        }
         await fleet.transport.call("HSET", at, *(word for pair in record.items() for word in pair))
         await fleet.push("q", encode("test:job", "q", {}, child=Child(fan_out, 0)))
         await cycle.exchange([], [1], NOW)

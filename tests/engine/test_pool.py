@@ -118,7 +118,13 @@ async def test_a_failure_is_kept_as_node_resque_keeps_it(redis_url: str, namespa
 
 
 async def test_elements_that_cannot_run_go_to_the_failed_list(redis_url: str, namespace: str) -> None:
-    bad = [b"not json", b"[]", b'{"args":[]}', b'{"class":"no:such","args":[{}]}', b'{"class":"test:job","args":[1]}']
+    bad = [
+        b"not json",
+        b"[]",
+        b'{"args":[]}',
+        b'{"class":"no:such","args":[{}]}',
+        b'{"class":"test:job","args":[1]}',
+    ]
     seen = Seen()
     async with working(redis_url, namespace, seen.action(), slots=1) as it:
         await it.fleet.push("q", *bad, b'{"class":"test:job","args":[{"n":"x"}]}', b"\xff\xfe", element(7))
@@ -236,7 +242,9 @@ async def progress(it: Working, before: int) -> bool:
 
 async def all_done(it: Working) -> bool:
     waiting = await it.fleet.transport.call("LLEN", it.fleet.keys.queue("q"), retry=True)
-    in_flight = await it.fleet.transport.call("HLEN", it.fleet.keys.inflight(it.membership.id or ""), retry=True)
+    in_flight = await it.fleet.transport.call(
+        "HLEN", it.fleet.keys.inflight(it.membership.id or ""), retry=True
+    )
     return waiting == in_flight == 0
 
 
@@ -259,10 +267,17 @@ async def test_the_children_of_a_fan_out_are_all_counted(redis_url: str, namespa
         status = await it.actions.fan_out_status(result.fan_out_id)
         assert (status.total, status.completed, status.failed) == (250, 225, 25)
         by_index = {entry["index"]: entry for entry in status.results}
-        assert by_index[7] == {"index": 7, "action": "test:child", "params": {"n": 7}, "result": {"double": 14}}
+        assert by_index[7] == {
+            "index": 7,
+            "action": "test:child",
+            "params": {"n": 7},
+            "result": {"double": 14},
+        }
         assert {entry["index"] for entry in status.errors} == set(range(0, 250, 10))
         failed = [json.loads(raw) for raw in await it.fleet.list(it.fleet.keys.failed)]
-        assert {"class": "test:child", "queue": "q", "args": [{"n": 10}]} in [entry["payload"] for entry in failed]
+        assert {"class": "test:child", "queue": "q", "args": [{"n": 10}]} in [
+            entry["payload"] for entry in failed
+        ]
 
 
 async def test_a_child_whose_result_is_not_json_has_failed(redis_url: str, namespace: str) -> None:

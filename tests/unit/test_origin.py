@@ -1,10 +1,11 @@
-"""Which pages may open a websocket."""
+"""Which web pages may call."""
 
 from __future__ import annotations
 
 import pytest
 
-from trioaction.web.websocket import ForeignOrigin, refuse_foreign_origin
+from trioaction.errors import ForeignOrigin
+from trioaction.web.origin import refuse_foreign_origin
 
 
 @pytest.mark.parametrize(
@@ -45,3 +46,10 @@ def test_clients_that_are_no_browsers_may() -> None:
 def test_pages_of_others_may_not(origin: str, host: str) -> None:
     with pytest.raises(ForeignOrigin):
         refuse_foreign_origin({"origin": origin, "host": host})
+
+
+def test_pages_that_a_setting_allows_may() -> None:
+    headers = {"origin": "https://app.example", "host": "api.example"}
+    refuse_foreign_origin(headers, ["https://app.example"])
+    with pytest.raises(ForeignOrigin):
+        refuse_foreign_origin(headers, ["https://other.example"])

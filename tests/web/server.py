@@ -205,3 +205,21 @@ async def serving(
             for stream in server.streams:
                 stream.socket.close()
         nursery.cancel_scope.cancel()
+
+
+def open_connections() -> int:
+    """How many clients the server has."""
+    return names().count("_close_when_cancelled")
+
+
+def names() -> list[str]:
+    """The tasks that run now, by the last part of their name."""
+    root = trio.lowlevel.current_root_task()
+    assert root is not None
+    found: list[str] = []
+    tasks = [root]
+    while tasks:
+        task = tasks.pop()
+        found.append(task.name.rpartition(".")[2])
+        tasks.extend(child for nursery in task.child_nurseries for child in nursery.child_tasks)
+    return found

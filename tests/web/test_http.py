@@ -247,6 +247,15 @@ async def test_an_action_sees_who_calls(client: httpx2.AsyncClient) -> None:
     assert first["id"] != second["id"]
 
 
+async def test_a_form_on_a_foreign_page_runs_nothing(client: httpx2.AsyncClient) -> None:
+    foreign = {"origin": "http://elsewhere.example"}
+    response = await client.post("/api/echo/1", data={"x": "1"}, headers=foreign)
+    assert (response.status_code, response.json()["error"]["type"]) == (403, "ForeignOrigin")
+    own = {"origin": str(client.base_url).rstrip("/")}
+    assert (await client.post("/api/echo/1", data={"x": "1"}, headers=own)).status_code == 200
+    assert (await client.get("/api/add", params={"a": 1}, headers=foreign)).status_code == 200
+
+
 async def test_probes() -> None:
     reasons: list[str | None] = [None, "Redis is away"]
     async with serving(ready=lambda: reasons.pop(0), prefix="") as server, server.client() as client:

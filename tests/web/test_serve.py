@@ -10,7 +10,7 @@ import httpx2
 import pytest
 import trio
 from polling import until
-from web.server import ACTIONS, Gate, Server, serving
+from web.server import ACTIONS, Gate, Server, names, open_connections, serving
 
 from trioaction.config import WebSettings
 from trioaction.errors import StartupError
@@ -121,23 +121,6 @@ async def test_a_request_that_has_not_arrived_when_the_server_drains_is_not_wait
             assert b"done" in b"".join([bytes(chunk) async for chunk in stream])
             assert await late.receive_some() == b""
             await server.ended()
-
-
-def open_connections() -> int:
-    return names().count("TCPServer.run") or names().count("_close_when_cancelled")
-
-
-def names() -> list[str]:
-    """The tasks that run now, by the last part of their name."""
-    root = trio.lowlevel.current_root_task()
-    assert root is not None
-    found: list[str] = []
-    tasks = [root]
-    while tasks:
-        task = tasks.pop()
-        found.append(task.name.rpartition(".")[2])
-        tasks.extend(child for nursery in task.child_nurseries for child in nursery.child_tasks)
-    return found
 
 
 async def test_cancelling_the_server_ends_its_calls_at_once() -> None:

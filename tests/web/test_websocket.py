@@ -17,8 +17,7 @@ import trio
 from polling import until
 from pydantic import BaseModel
 from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
-from web.server import Gate, Server, serving
-from web.test_serve import names, open_connections
+from web.server import Gate, Server, names, open_connections, serving
 
 from trioaction.action import Action
 from trioaction.connection import Connection

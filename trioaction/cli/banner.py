@@ -13,7 +13,10 @@ def banner(runtime: Runtime, url: str) -> list[str]:
     """The lines, for standard output."""
     rows = dict(_rows(runtime, url))
     width = max(map(len, rows))
-    return [f"trioaction {version('trioaction')}", *(f"  {name:<{width}}  {text}" for name, text in rows.items())]
+    return [
+        f"trioaction {version('trioaction')}",
+        *(f"  {name:<{width}}  {text}" for name, text in rows.items()),
+    ]
 
 
 def _rows(runtime: Runtime, url: str) -> Iterator[tuple[str, str]]:

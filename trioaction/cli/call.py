@@ -19,18 +19,13 @@ import trio
 
 from trioaction.cli import commands, output
 from trioaction.cli.flags import Call, flags_of, parse
-from trioaction.config import Settings, load_settings
+from trioaction.cli.project import project
+from trioaction.config import Settings
 from trioaction.connection import Connection
 from trioaction.errors import TrioactionError, UnknownAction
 from trioaction.outcome import Outcome, encode_result
-from trioaction.registry import Registry, discover
+from trioaction.registry import Registry
 from trioaction.runtime import command_runtime
-
-
-def project() -> tuple[Settings, Registry]:
-    """The settings in force and the actions of the project around the working folder."""
-    settings = load_settings()
-    return settings, discover(settings.actions.package, settings.root)
 
 
 def call_action(name: str, words: Sequence[str]) -> int:
@@ -45,14 +40,14 @@ def call_action(name: str, words: Sequence[str]) -> int:
     if call.quiet:
         settings = settings.model_copy(update={"log": settings.log.model_copy(update={"level": "error"})})
     with redirect_stdout(sys.stderr):  # an action that prints must not spoil its result for a pipe
-        ended = trio.run(_run, settings, name, call)
+        ended = trio.run(_run, settings, registry, name, call)
     if isinstance(ended, Outcome):
         return _shown(ended, quiet=call.quiet)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # one more would kill the interpreter while it shuts down
     return ended
 
 
-async def _run(settings: Settings, name: str, call: Call) -> Outcome | int:
+async def _run(settings: Settings, registry: Registry, name: str, call: Call) -> Outcome | int:
     """The outcome, or the exit code of a command that was interrupted."""
     ended: list[Outcome | int] = []
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
@@ -60,7 +55,7 @@ async def _run(settings: Settings, name: str, call: Call) -> Outcome | int:
             command = trio.CancelScope()  # not the nursery's: who waits for the second signal must stay
             nursery.start_soon(_interrupt, signals, command, ended)
             with command:
-                async with command_runtime(settings) as runtime:
+                async with command_runtime(settings, registry) as runtime:
                     caller = Connection(kind="cli", id=f"cli:{os.getpid()}")
                     ended.append(await runtime.executor.execute(name, call.raw, caller))
             nursery.cancel_scope.cancel()

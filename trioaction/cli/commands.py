@@ -75,7 +75,7 @@ def start(
 @app.command
 def actions(*, json: Json = False) -> int:
     """List the actions of the project, with their routes, queues and frequencies."""
-    from trioaction.cli.call import project  # noqa: PLC0415
+    from trioaction.cli.project import project  # noqa: PLC0415
 
     settings, registry = project()
     rows = [_row(spec, settings.web.prefix) for spec in registry]

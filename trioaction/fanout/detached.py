@@ -165,7 +165,7 @@ class _Registration:
             return
         if isinstance(error, Exception):
             cast("Any", error).fan_out_id = self.id
-            error.add_note(f"fan-out {self.id}: sealed at the children registered so far, which run")
+            error.add_note(f"fan-out {self.id}: the children registered so far run, and are all that it has")
         try:
             await self._store.close(self.id)
         except (TrioactionError, redis.exceptions.RedisError) as problem:

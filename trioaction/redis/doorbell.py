@@ -127,7 +127,10 @@ class Doorbell:
         self._transport = transport
 
     async def greet(self, shake: Handshake) -> None:
-        """On each new connection: track if wanted, then ring, for nobody told us of writes meanwhile."""
+        """On each new connection: track if wanted, then ring, for nobody told us of writes meanwhile.
+
+        A checkpoint; when cancelled the connection is of no use any more.
+        """
         self._tracking = False
         self._can_track = shake.resp3
         if self._wanted and self._can_track:

@@ -99,7 +99,7 @@ class Transport:
         return replies
 
     async def replies(self, commands: Sequence[Sequence[Argument]], *, retry: bool = False) -> list[Any]:
-        """As `pipeline`, except that the server's errors are values in the list."""
+        """As `pipeline`, also when cancelled, except that the server's errors are values in the list."""
         if not commands:
             await trio.lowlevel.checkpoint()
             return []

@@ -141,8 +141,9 @@ def child_of(raw: bytes) -> Child | None:
     if b'"_fanOutId"' not in raw:
         return None
     try:
-        return decode(raw).child
-    except JobError:
+        element: Any = from_json(raw, allow_inf_nan=False)
+        return _child(_inputs(element.get("args", [])))
+    except (ValueError, AttributeError, JobError):
         return None
 
 

@@ -25,6 +25,7 @@ from trioaction.errors import (
     MalformedRequest,
     PayloadTooLarge,
     RequestTimeout,
+    ServerFailed,
     TrioactionError,
     Unavailable,
     UnknownAction,
@@ -32,16 +33,15 @@ from trioaction.errors import (
 from trioaction.registry import Registry
 from trioaction.web.calls import Calls
 from trioaction.web.codec import SAFETY_HEADERS, Answer, decode, encode, encode_error, encode_json
+from trioaction.web.origin import refuse_foreign_origin
 from trioaction.web.routes import RouteTable
-from trioaction.web.websocket import Conversation, refuse_foreign_origin
+from trioaction.web.websocket import Conversation
 
 LIVE, READY = "/livez", "/readyz"
+SAFE_METHODS = frozenset({"GET", "HEAD"})
+"""What a page of any host may ask for: the browser does not let it read the answer."""
 _HARMLESS_ID = re.compile(r"[\w.-]{1,128}", re.ASCII)
 _log = structlog.stdlib.get_logger("trioaction.web")
-
-
-class ServerFailed(TrioactionError):
-    """A mistake of the server itself; the log has the traceback."""
 
 
 class Response(TrioResponse):
@@ -123,7 +123,7 @@ class App(QuartTrio):
         if path != self._settings.websocket_path:
             raise UnknownAction(f"There is no websocket at {path}, but at {self._settings.websocket_path}")
         self._refuse_when_draining()
-        refuse_foreign_origin(headers)
+        refuse_foreign_origin(headers, self._settings.allowed_origins)
 
     async def _answer(self, request: Request, headers: dict[str, str]) -> Answer:
         path = _path_of(request.scope)
@@ -136,6 +136,8 @@ class App(QuartTrio):
             allow = ("allow", ", ".join(self._routes.allowed(path)))
             return Answer(HTTPStatus.NO_CONTENT, (*SAFETY_HEADERS, allow))
         route, parameters = self._routes.match(request.method, path)
+        if request.method not in SAFE_METHODS:
+            refuse_foreign_origin(headers, self._settings.allowed_origins)
         raw = decode(
             path=parameters,
             query=request.scope["query_string"],

@@ -159,10 +159,13 @@ class _Line:
 
         Hypercorn would keep an idle connection of a client that has gone until its keep-alive is over.
         """
-        data = await self._stream.receive_some(most)
+        try:
+            data = bytes(await self._stream.receive_some(most))
+        except trio.BrokenResourceError:
+            data = b""
         if not data:
             self._scope.cancel()
-        return bytes(data)
+        return data
 
     async def send_all(self, data: bytes) -> None:
         """Send to a client that keeps reading; any other is dropped. A checkpoint; safe to cancel."""

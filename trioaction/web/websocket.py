@@ -5,10 +5,6 @@ Owns the order of frames and how many calls a socket may have. It never looks in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from http import HTTPStatus
-from urllib.parse import urlsplit
-
 import trio
 from quart.wrappers import Websocket
 
@@ -20,30 +16,6 @@ from trioaction.web.codec import Message, MessageId, decode_message, encode_erro
 CLOSING_HANDSHAKE = 1.0
 """Seconds that a client has to answer a close frame."""
 GOING_AWAY = 1001
-_DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
-
-
-class ForeignOrigin(TrioactionError):
-    """A page of another site tries to open a websocket with its visitor's rights."""
-
-    http_status = HTTPStatus.FORBIDDEN
-
-
-def refuse_foreign_origin(headers: Mapping[str, str]) -> None:
-    """Raise ForeignOrigin for a browser whose page is from another host; other clients send no Origin."""
-    origin = headers.get("origin")
-    if origin is None:
-        return
-    try:
-        page = urlsplit(origin)
-        host = urlsplit(f"//{headers.get('host', '')}")
-        port = _DEFAULT_PORTS.get(page.scheme)
-        same = bool(page.hostname) and page.hostname == host.hostname
-        same = same and (page.port or port) == (host.port or port)
-    except ValueError:
-        same = False
-    if not same:
-        raise ForeignOrigin("Websockets are open to pages of this host and to clients other than browsers")
 
 
 class Conversation:

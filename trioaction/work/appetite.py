@@ -1,8 +1,8 @@
 """When a pool looks for jobs after the doorbell has rung. Pure arithmetic.
 
-Every idle process hears every write, so many of them would all run for one job. Each waits a random time below a cap,
-which doubles when a look finds nothing and shrinks when it finds a job: those that find nothing stand back. A process
-that is alone never waits.
+Every idle process hears every write, so many of them would all run for one job. Each waits a random time
+below a cap, which doubles when a look finds nothing and shrinks when it finds a job: those that find
+nothing stand back. A process that is alone never waits.
 """
 
 from __future__ import annotations

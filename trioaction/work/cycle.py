@@ -80,7 +80,9 @@ class Reconciled:
 class Cycle:
     """The exchanges of one membership; one at a time."""
 
-    def __init__(self, transport: Transport, keys: Keys, process: str, queues: Sequence[str], lease_ms: int) -> None:
+    def __init__(
+        self, transport: Transport, keys: Keys, process: str, queues: Sequence[str], lease_ms: int
+    ) -> None:
         self._transport = transport
         self._namespace = keys.namespace
         self._process = process
@@ -93,12 +95,19 @@ class Cycle:
     async def exchange(self, outcomes: Sequence[Completion], free: Sequence[int], now: float) -> Exchange:
         """Hand in outcomes and fill free slots; ``now`` in Unix seconds. A checkpoint.
 
-        Raises Fenced, ConnectionLost, or the server's error. After the latter two, and after cancellation, it may
-        have been done or not: `reconcile` before the next exchange.
+        Raises Fenced, ConnectionLost, or the server's error. After the latter two, and after cancellation,
+        it may have been done or not: `reconcile` before the next exchange.
         """
         self._sequence += 1
         args: list[bytes | str | int] = [
-            *(self._namespace, self._process, self._lease_ms, self._sequence, self._date(now), self._last_queue),
+            *(
+                self._namespace,
+                self._process,
+                self._lease_ms,
+                self._sequence,
+                self._date(now),
+                self._last_queue,
+            ),
             *(len(outcomes), len(free), len(self._queues)),
         ]
         for outcome in outcomes:

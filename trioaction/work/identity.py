@@ -1,4 +1,5 @@
-"""Who this process is, so that no other process of the fleet is ever taken for it, and whether another is dead.
+"""Who this process is, so that no other process of the fleet is ever taken for it, and whether another is
+dead.
 
 Knows the operating system and nothing of Redis.
 """
@@ -21,8 +22,8 @@ _UNFIT = re.compile(r"[:,\s]+")
 class Identity:
     """What tells one process from all others; fields that the system does not offer are empty.
 
-    ``boot`` changes when the machine starts, ``space`` is the namespace of process numbers (that of the container),
-    ``since`` is when the process started, in clock ticks.
+    ``boot`` changes when the machine starts, ``space`` is the namespace of process numbers (that of the
+    container), ``since`` is when the process started, in clock ticks.
     """
 
     host: str
@@ -46,8 +47,12 @@ class Identity:
         }
 
     def proves_dead(self, record: Mapping[str, str]) -> bool:
-        """Is the process of this record certainly dead? Containers share host names, so those prove nothing."""
-        same_machine = self.boot and self.space and (record.get("boot"), record.get("space")) == (self.boot, self.space)
+        """Is the process of this record certainly dead? Containers share host names, so those prove
+        nothing.
+        """
+        same_machine = (
+            self.boot and self.space and (record.get("boot"), record.get("space")) == (self.boot, self.space)
+        )
         pid, since = record.get("pid", ""), record.get("since")
         return bool(same_machine and since and pid.isdecimal() and _started(int(pid)) != since)
 

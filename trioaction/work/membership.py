@@ -1,7 +1,7 @@
 """This process in the fleet: its id, its record in Redis, its lease and its heartbeat.
 
-A process that others took for dead finds its record gone: it is *fenced*. Its jobs are somebody else's then, so it
-drops what it does and joins anew under another id. Nothing here pops or runs a job.
+A process that others took for dead finds its record gone: it is *fenced*. Its jobs are somebody else's
+then, so it drops what it does and joins anew under another id. Nothing here pops or runs a job.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class Membership:
     async def join(self) -> str:
         """The id of this process; registers it first if it is no member. A checkpoint.
 
-        When cancelled it may be registered without knowing it: the record then waits for its rescue. Waits as long
-        as Redis is away.
+        When cancelled it may be registered without knowing it: the record then waits for its rescue. Waits
+        as long as Redis is away.
         """
         async with self._lock:
             if self.id is None:
@@ -103,7 +103,8 @@ class Membership:
         self.on_fenced()
 
     async def leave(self) -> int:
-        """End the membership; jobs still in flight go back to the head of their queues, and are counted. A checkpoint.
+        """End the membership; jobs still in flight go back to the head of their queues, and are counted. A
+        checkpoint.
 
         When cancelled the record may stay behind; it is rescued when its lease lapses.
         """
@@ -116,16 +117,21 @@ class Membership:
 
 
 async def dissolve(transport: Transport, keys: Keys, id: str, mode: str) -> Dissolved:
-    """End the membership of ``id`` in slices; ``mode`` is "rescue" (if its lease has lapsed) or "leave". A checkpoint.
+    """End the membership of ``id`` in slices; ``mode`` is "rescue" (if its lease has lapsed) or "leave". A
+    checkpoint.
 
     When cancelled a part of its jobs may have moved; calling it again goes on.
     """
     moved = 0
     while True:
-        reply = cast("list[Any]", await DISSOLVE.run(transport, (), (keys.namespace, id, mode, SLICE), retry=True))
+        reply = cast(
+            "list[Any]", await DISSOLVE.run(transport, (), (keys.namespace, id, mode, SLICE), retry=True)
+        )
         moved += int(reply[1])
         for key in reply[2]:
-            log.error("a job could not go back: its queue is no list", key=str(key), kept_in=keys.stranded_jobs)
+            log.error(
+                "a job could not go back: its queue is no list", key=str(key), kept_in=keys.stranded_jobs
+            )
         if reply[0] != b"more":
             return Dissolved(reply[0].decode(), moved)
 

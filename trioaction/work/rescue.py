@@ -1,7 +1,7 @@
 """Gives the jobs of dead processes back to their queues.
 
-A process is dead when its lease has lapsed, or, for one of this machine, when the system says so. Every server looks,
-with jitter; the script sees to it that each job moves once. Never judges by a clock.
+A process is dead when its lease has lapsed, or, for one of this machine, when the system says so. Every
+server looks, with jitter; the script sees to it that each job moves once. Never judges by a clock.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ class Rescuer:
 
         With ``proven`` a process of this machine that is surely dead is not waited for.
         """
-        members = cast("set[bytes] | list[bytes]", await self._transport.call("SMEMBERS", self._keys.processes))
+        members = cast(
+            "set[bytes] | list[bytes]", await self._transport.call("SMEMBERS", self._keys.processes)
+        )
         ids = sorted(id.decode("utf-8", "replace") for id in members)
         leases = await self._transport.pipeline([("EXISTS", self._keys.lease(id)) for id in ids])
         moved = 0
@@ -68,7 +70,9 @@ class Rescuer:
     async def _rescue(self, id: str, mode: str) -> int:
         ended = await dissolve(self._transport, self._keys, id, mode)
         if ended.code == "gone":
-            await self._transport.call("SREM", self._keys.processes, id)  # a record that somebody deleted by hand
+            await self._transport.call(
+                "SREM", self._keys.processes, id
+            )  # a record that somebody deleted by hand
         if ended.code == "done":
             log.warning("rescued a dead process", process=id, jobs_put_back=ended.jobs)
         return ended.jobs

@@ -1,8 +1,8 @@
 """The dispatcher and its slots, for as long as one membership in the fleet lasts.
 
-One task talks to Redis: each exchange hands in the outcomes since the last one and takes jobs for all free slots. So
-under load the batches grow by themselves, and at rest a job costs one round trip. What is not known to be in
-Redis is kept: an outcome is dropped only when Redis has it, or when this process was fenced.
+One task talks to Redis: each exchange hands in the outcomes since the last one and takes jobs for all free
+slots. So under load the batches grow by themselves, and at rest a job costs one round trip. What is not
+known to be in Redis is kept: an outcome is dropped only when Redis has it, or when this process was fenced.
 """
 
 from __future__ import annotations
@@ -88,9 +88,11 @@ class Shift:
         return [slot.job for slot in self._slots.values() if slot.job is not None]
 
     async def run(self, draining: trio.Event) -> None:
-        """Work until fenced, or until drained: no new jobs, and the grace period for those that run. A checkpoint.
+        """Work until fenced, or until drained: no new jobs, and the grace period for those that run. A
+        checkpoint.
 
-        When cancelled, jobs that run are cancelled and stay in flight; so do those that outlast the grace period.
+        When cancelled, jobs that run are cancelled and stay in flight; so do those that outlast the grace
+        period.
         """
         self._crew.membership.on_fenced = self._fence
         with self._scope:

@@ -19,7 +19,7 @@ from trioaction.executor import Executor
 from trioaction.fanout.record import encode_entry
 from trioaction.outcome import Outcome
 from trioaction.resque.keys import worker_name
-from trioaction.resque.payload import Child, Job, decode, failed_entry
+from trioaction.resque.payload import Child, Job, child_of, decode, failed_entry
 from trioaction.work.cycle import Completion, Popped
 
 log = structlog.stdlib.get_logger("trioaction.jobs")
@@ -83,7 +83,7 @@ class Performer:
             job = decode(popped.raw)
         except JobError as error:
             log.warning("a job cannot be run", queue=popped.queue, error=error.message)
-            return self._failed(popped, worker, error), None
+            return self._unreadable(popped, worker, error), None
         connection = self._connection(popped, worker, job.child)
         outcome = await self._executor.execute(job.action, job.inputs, connection)
         if outcome.seconds > self._slow:
@@ -112,9 +112,7 @@ class Performer:
         failure = b""
         if outcome.error is not None:
             failure = self._failure(popped, worker, outcome.exception or outcome.error)
-        return Completion(
-            slot=popped.slot, token=popped.token, failure=failure, child=child, firing=firing
-        )
+        return Completion(slot=popped.slot, token=popped.token, failure=failure, child=child, firing=firing)
 
     def _entry(self, job: Job, child: Child, outcome: Outcome) -> bytes:
         registry = self._executor.registry
@@ -128,8 +126,14 @@ class Performer:
             error=outcome.error,
         )
 
-    def _failed(self, popped: Popped, worker: str, error: JobError) -> Completion:
-        return Completion(slot=popped.slot, token=popped.token, failure=self._failure(popped, worker, error))
+    def _unreadable(self, popped: Popped, worker: str, error: JobError) -> Completion:
+        failure = self._failure(popped, worker, error)
+        child = child_of(popped.raw)
+        if child is None:
+            return Completion(slot=popped.slot, token=popped.token, failure=failure)
+        entry = encode_entry(index=child.index, action="", params={}, secrets=frozenset(), error=error)
+        counted = (child.fan_out_id, child.index, entry)
+        return Completion(slot=popped.slot, token=popped.token, failure=failure, child=counted)
 
     def _failure(self, popped: Popped, worker: str, error: BaseException) -> bytes:
         now = datetime.fromtimestamp(self._clock(), UTC)
