@@ -63,7 +63,8 @@ class Runtime:
 def run_server(settings: Settings, *, on_ready: Callable[[Runtime, str], None]) -> int:
     """Serve until a signal ends the process; returns its exit code.
 
-    0: all that ran had ended in time. 1: jobs had to be put back. 128 + n: a second signal ended it at once.
+    0: all that ran had ended in time. 1: jobs had to be put back, or Redis was away. 128 + n: a second signal
+    ended it at once.
     Raises StartupError if it cannot start, and the group of all errors if a component keeps crashing.
     """
     configure(settings.log)
@@ -79,7 +80,7 @@ async def _serve(settings: Settings, registry: Registry, on_ready: Callable[[Run
             nursery.start_soon(_obey, signals, server, ended_by)
             await server.run(on_ready)
             nursery.cancel_scope.cancel()
-    return 128 + ended_by[-1] if len(ended_by) > 1 else int(server.put_back > 0)
+    return 128 + ended_by[-1] if len(ended_by) > 1 else int(not server.ended_well)
 
 
 async def _obey(signals: AsyncIterator[int], server: Server, ended_by: list[int]) -> None:
@@ -118,8 +119,7 @@ async def open_runtime(
     tasks, keys = settings.tasks, Keys(settings.redis.namespace)
     identity = this_process()
     async with AsyncExitStack() as stack:
-        url = await stack.enter_async_context(redis_address(settings))
-        transport = await stack.enter_async_context(open_transport(url, name="trioaction", lazy=lazy))
+        url, transport = await stack.enter_async_context(connected(settings, lazy=lazy))
         client = await stack.enter_async_context(open_client(url, name="trioaction-api", lazy=True))
         membership = Membership(transport, keys, tasks, identity, slots=slots)
         actions = Actions(registry, transport, keys, settings.fan_out, membership.join)
@@ -149,6 +149,34 @@ async def open_runtime(
             identity=identity,
             redis_url=url,
         )
+
+
+@asynccontextmanager
+async def connected(settings: Settings, *, lazy: bool) -> AsyncGenerator[tuple[Url, Transport]]:
+    """The address of Redis and the engine's connection to it.
+
+    Entering is a checkpoint. Cancelling the block leaves both up until it has ended: what a cancelled process
+    holds in Redis is given back over this connection.
+    """
+    async with trio.open_nursery() as nursery:
+        url, transport, scope = await nursery.start(partial(_stay_connected, settings, lazy=lazy))
+        try:
+            yield url, transport
+        finally:
+            scope.cancel()
+
+
+async def _stay_connected(
+    settings: Settings, *, lazy: bool, task_status: trio.TaskStatus[tuple[Url, Transport, trio.CancelScope]]
+) -> None:
+    with trio.CancelScope() as scope:
+        async with (
+            redis_address(settings) as url,
+            open_transport(url, name="trioaction", lazy=lazy) as transport,
+        ):
+            scope.shield = True  # only now, so that a start can be cancelled
+            task_status.started((url, transport, scope))
+            await trio.sleep_forever()
 
 
 @asynccontextmanager
@@ -189,23 +217,24 @@ async def run_pool(runtime: Runtime, membership: Membership, draining: trio.Even
         await Pool(crew, Store(runtime.transport, runtime.keys)).run(draining)
 
 
-async def give_back(membership: Membership) -> None:
-    """End a membership, if there is one; jobs in flight go back. A checkpoint; bounded, and not to be
-    cancelled.
+async def give_back(membership: Membership) -> bool:
+    """End a membership, if there is one; jobs in flight go back. Was there none in flight?
+
+    A checkpoint; bounded, and not to be cancelled.
     """
-    if membership.id is None:
-        return
     # Shielded and bounded: else the jobs of a process that is cancelled would wait for its lease to lapse.
     with trio.move_on_after(GOODBYE, shield=True):
-        await membership.leave()
+        return await membership.leave() == 0
+    log.warning("Redis is away: what this process held there is given back when its lease lapses")
+    return False
 
 
 class Server:
     """One serving process: web, workers and scheduler, as the settings say."""
 
     def __init__(self, settings: Settings, registry: Registry) -> None:
-        self.put_back = 0
-        """Jobs that did not end within the grace period."""
+        self.ended_well = True
+        """Did all jobs end within the grace period, as far as Redis could tell?"""
         self._settings = settings
         self._registry = registry
         self._draining = trio.Event()
@@ -229,7 +258,7 @@ class Server:
         with self._scope:
             async with open_runtime(self._settings, self._registry, slots=slots, lazy=False) as runtime:
                 await self._work(runtime, on_ready)
-                self.put_back = await runtime.membership.leave()
+                self.ended_well = await give_back(runtime.membership)
 
     async def _work(self, runtime: Runtime, on_ready: Callable[[Runtime, str], None]) -> None:
         """Two nurseries: the inner one drains, the outer one is cancelled when it has."""
@@ -255,6 +284,7 @@ class Server:
             nursery.start_soon(supervise, "scheduler", partial(self._run_scheduler, runtime))
 
     async def _run_scheduler(self, runtime: Runtime) -> None:
+        tasks = self._settings.tasks
         prefixes = [runtime.keys.schedule]
         async with open_doorbell(
             runtime.redis_url, prefixes=prefixes, name=SCHEDULE_HERALD, safety=30.0, lazy=True
@@ -263,10 +293,12 @@ class Server:
                 runtime.transport,
                 runtime.keys,
                 self._registry,
-                self._settings.tasks,
+                tasks,
                 bell,
                 member=runtime.membership.join,
                 timeout=self._settings.actions.timeout,
+                term=tasks.lease,
+                renew=tasks.heartbeat,
             )
             await scheduler.run()
 

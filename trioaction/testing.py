@@ -27,13 +27,15 @@ from typing import Any, cast
 import httpx2
 import trio
 import trio_websocket
+from pydantic import SecretStr
 
 from trioaction.action import Action
 from trioaction.api import Services, serving
-from trioaction.config import Settings, load_settings
+from trioaction.config import ENV_PREFIX, Settings, load_settings
 from trioaction.connection import Connection
 from trioaction.lifespan import Lifespan
 from trioaction.outcome import Outcome
+from trioaction.redis.transport import lone_error_ungrouped
 from trioaction.registry import Registry, discover, registry_of
 from trioaction.runtime import Runtime, Server, give_back, run_pool
 from trioaction.work.membership import Membership
@@ -92,7 +94,7 @@ class Booted:
         tasks = tasks.model_copy(update={"queues": queues})
         worker = Membership(runtime.transport, runtime.keys, tasks, runtime.identity, slots=tasks.concurrency)
         try:
-            with trio.fail_after(seconds):
+            with trio.fail_after(seconds), lone_error_ungrouped():
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(worker.run)
                     nursery.start_soon(run_pool, runtime, worker, trio.Event())
@@ -113,20 +115,22 @@ class Booted:
         ids = sorted(cast("Sequence[bytes]", await transport.call("SMEMBERS", keys.processes)))
         queues = [("LLEN", keys.queue(name.decode())) for name in names]
         in_flight = [("HLEN", keys.inflight(id.decode())) for id in ids]
-        return any(await transport.pipeline([("MULTI",), *queues, *in_flight, ("EXEC",)]) or ())
+        *_, lengths = await transport.pipeline([("MULTI",), *queues, *in_flight, ("EXEC",)])
+        return any(cast("list[int]", lengths))
 
     async def cli(self, *words: str, seconds: float = 60) -> CommandResult:
-        """Run the command line ``trioaction WORDS...`` beside this application, on its database. A
-        checkpoint.
+        """Run the command line ``trioaction WORDS...`` in the project's folder, with the settings of this
+        application and on its Redis.
 
-        When cancelled the command is killed.
+        It finds the actions of the project only, not classes that were given to `booted`. A checkpoint; when
+        cancelled the command is killed.
         """
         runtime = self.runtime
         address = runtime.redis_url if isinstance(runtime.redis_url, str) else await runtime.redis_url()
         environment = {
             **os.environ,
-            "REDIS_URL": address,
-            "TRIOACTION_REDIS__NAMESPACE": runtime.keys.namespace,
+            **_variables(runtime.settings),
+            f"{ENV_PREFIX}REDIS__URL": address,
         }
         run = partial(trio.run_process, capture_stdout=True, capture_stderr=True, check=False)
         with trio.fail_after(seconds):
@@ -160,18 +164,36 @@ async def booted(
         }
         loaded = load_settings(root or Path(folder), merged)
         server = Server(loaded, _registry(declared, loaded))
-        async with trio.open_nursery() as nursery:
-            runtime, url = await nursery.start(_boot, server)
-            with serving(runtime.services):
-                async with httpx2.AsyncClient(base_url=url, timeout=30) as http:
-                    try:
-                        yield Booted(runtime, url, http, server)
-                    finally:
-                        server.cancel()
+        with lone_error_ungrouped():
+            async with trio.open_nursery() as nursery:
+                runtime, url = await nursery.start(_boot, server)
+                try:
+                    with serving(runtime.services):
+                        async with httpx2.AsyncClient(base_url=url, timeout=30) as http:
+                            yield Booted(runtime, url, http, server)
+                finally:
+                    server.cancel()
 
 
 async def _boot(server: Server, task_status: trio.TaskStatus[tuple[Runtime, str]]) -> None:
     await server.run(lambda runtime, url: task_status.started((runtime, url)))
+
+
+def _variables(settings: Settings) -> dict[str, str]:
+    """The settings as the environment of a command; those that are not set are left out."""
+    given = settings.model_dump(exclude={"root"})
+    return {
+        f"{ENV_PREFIX}{section}__{key}".upper(): _variable(value)
+        for section, values in given.items()
+        for key, value in values.items()
+        if value is not None
+    }
+
+
+def _variable(value: Any) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return json.dumps(value) if isinstance(value, list) else str(value)
 
 
 def _registry(declared: Sequence[type[Action] | Lifespan], settings: Settings) -> Registry:

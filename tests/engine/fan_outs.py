@@ -115,8 +115,8 @@ def ended(job: Popped, *, ok: bool = True) -> Any:
     entry = encode_entry(
         index=work.child.index, action=work.action, params=work.inputs, secrets=frozenset(), error=error
     )
-    child = (work.child.fan_out_id, work.child.index, entry)
-    return done(job, child=child, failure=b"" if ok else b"{}")
+    id, index = work.child.fan_out_id, work.child.index
+    return done(job, fan_out=id, child_index=index, entry=entry, failure=b"" if ok else b"{}")
 
 
 def child(index: int, *, id: str = ID, queue: str = "q") -> ChildJob:

@@ -220,6 +220,43 @@ async def test_a_thread_that_outlives_its_deadline_keeps_its_slot(redis_url: str
         assert seen.inputs == [1]
 
 
+async def test_a_job_that_takes_too_long_is_cancelled_and_its_slot_goes_on(
+    redis_url: str, namespace: str
+) -> None:
+    seen = Seen()
+
+    class Late(seen.slow()):
+        name = "test:late"
+        timeout = 0.02
+
+    async with working(redis_url, namespace, Late, seen.action(), slots=1) as it:
+        for n in range(3):
+            await it.actions.enqueue("test:late")
+            await it.actions.enqueue("test:job", {"n": n})
+        await processed(it, 6)
+        assert (seen.cancelled, seen.inputs) == (3, [0, 1, 2])
+        entries = [json.loads(raw) for raw in await it.fleet.list(it.fleet.keys.failed)]
+        assert [entry["exception"] for entry in entries] == ["ActionTimeout"] * 3
+
+
+async def test_a_job_that_ends_in_spite_of_its_cancellation_counts_as_it_ended(
+    redis_url: str, namespace: str
+) -> None:
+    class Stubborn(Action):
+        name = "test:stubborn"
+        task = Task(queue="q")
+        timeout = 0.02
+
+        async def run(self) -> None:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(0.05)
+
+    async with working(redis_url, namespace, Stubborn, slots=1) as it:
+        await it.actions.enqueue_many("test:stubborn", [{}] * 3)
+        await processed(it, 3)
+        assert (it.tally.processed, it.tally.failed) == (3, 0)
+
+
 async def test_outcomes_survive_cut_connections(redis_url: str, namespace: str) -> None:
     seen = Seen()
     async with (

@@ -17,6 +17,7 @@ import structlog
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
+from hypercorn.events import Event, Updated
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
@@ -131,6 +132,19 @@ def _config(settings: WebSettings) -> Config:
     return config
 
 
+class _Connection(TCPServer):
+    """Hypercorn's, with a watch over idle connections that works.
+
+    Quart-Trio cancels the task that is about to say that a request is over; without the shield nobody would
+    close the connection when it has been idle for long, or when the server drains.
+    """
+
+    async def protocol_send(self, event: Event) -> None:
+        """Hypercorn's own. A checkpoint; what is not to be cancelled takes no time."""
+        with trio.CancelScope(shield=isinstance(event, Updated)):
+            await super().protocol_send(event)
+
+
 class _Line:
     """One client's stream, as Hypercorn uses it, that can be dropped at any time."""
 
@@ -143,7 +157,7 @@ class _Line:
 
     async def serve(self, app: ASGIWrapper, config: Config, context: WorkerContext) -> None:
         """Speak HTTP until either side closes. A checkpoint; cancelling drops the connection at once."""
-        server = TCPServer(app, config, context, ConnectionState({}), self)  # pyright: ignore[reportArgumentType]
+        server = _Connection(app, config, context, ConnectionState({}), self)  # pyright: ignore[reportArgumentType]
         self._notice_dead_peers()
         try:
             with self._scope:

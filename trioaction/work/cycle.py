@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from trioaction.errors import TrioactionError
 from trioaction.redis.scripts import Script
@@ -27,8 +27,7 @@ class Fenced(TrioactionError):
     """The record of this process is gone: others have its jobs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Popped:
+class Popped(NamedTuple):
     """A job that now belongs to a slot; ``token`` is the proof."""
 
     slot: int
@@ -37,27 +36,26 @@ class Popped:
     raw: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Completion:
-    """All that Redis is to know of a finished job. ``failure`` is its failed entry, empty after a success.
+class Completion(NamedTuple):
+    """All that Redis is to know of a finished job, in the order that ``finish.lua`` reads.
 
-    ``child`` is (fan-out, index, entry for its results or errors); ``firing`` is (recurring action, job id).
+    ``failure`` is its failed entry, empty after a success; ``fan_out``, ``child_index`` and ``entry`` are
+    for the child of a fan-out, ``recurring`` (the action) and ``job_id`` for a run of a recurring action.
     """
 
     slot: int
     token: int
     failure: bytes = b""
-    child: tuple[str, int, bytes] = ("", 0, b"")
-    firing: tuple[str, str] = ("", "")
+    fan_out: str = ""
+    child_index: int = 0
+    entry: bytes = b""
+    recurring: str = ""
+    job_id: str = ""
 
     @property
     def size(self) -> int:
         """Bytes that it adds to an exchange, but for a few."""
-        return len(self.failure) + len(self.child[2])
-
-    def words(self) -> tuple[bytes | str | int, ...]:
-        """As ``finish.lua`` reads it."""
-        return (self.slot, self.token, self.failure, *self.child, *self.firing)
+        return len(self.failure) + len(self.entry)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +109,7 @@ class Cycle:
             *(len(outcomes), len(free), len(self._queues)),
         ]
         for outcome in outcomes:
-            args += outcome.words()
+            args += outcome
         args += sorted(free, reverse=True)
         args += self._queues
         reply = await self._answer(CYCLE, args)

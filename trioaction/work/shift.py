@@ -23,7 +23,8 @@ from trioaction.resque.keys import Keys
 from trioaction.work.appetite import Appetite
 from trioaction.work.cycle import MAX_BYTES, MAX_ITEMS, Completion, Cycle, Exchange, Fenced, Popped
 from trioaction.work.membership import Membership
-from trioaction.work.slot import Performer, Slot
+from trioaction.work.performer import Performer
+from trioaction.work.slot import Deadlines, Slot
 
 log = structlog.stdlib.get_logger("trioaction.jobs")
 
@@ -64,7 +65,9 @@ class Shift:
         self._cycle = Cycle(
             crew.transport, crew.keys, process, crew.settings.queues, crew.membership.lease_ms
         )
-        self._slots = {number: Slot(number) for number in range(1, crew.settings.concurrency + 1)}
+        self._deadlines = Deadlines()
+        numbers = range(1, crew.settings.concurrency + 1)
+        self._slots = {number: Slot(number, self._deadlines) for number in numbers}
         self._free = set(self._slots)
         # half of the slots at a time: the one half runs while Redis fills the other
         self._share = min(MAX_ITEMS, (len(self._slots) + 1) // 2)
@@ -99,6 +102,7 @@ class Shift:
             async with trio.open_nursery() as nursery:
                 for slot in self._slots.values():
                     nursery.start_soon(self._work, slot)
+                nursery.start_soon(self._deadlines.watch, self._slots.values())
                 nursery.start_soon(self._listen)
                 nursery.start_soon(self._dispatch)
                 await draining.wait()
@@ -122,15 +126,26 @@ class Shift:
     async def _work(self, slot: Slot) -> None:
         """The life of one slot."""
         while True:
-            job = await slot.taken()
-            completion, lingering = await self._performer.perform(job)
-            slot.job = None
-            self._outcomes.append(completion)
-            if lingering is not None:
-                self._wake()
-                await lingering.wait()  # its outcome is known, but the thread still needs its place
-            self._free.add(slot.number)
-            self._wake()
+            with slot.new_scope():
+                while not slot.expired:
+                    job = await slot.taken()
+                    self._ended(slot, await self._performer.perform(job, slot))
+                    self._free.add(slot.number)
+            if slot.job is not None:
+                await self._end_overdue(slot, slot.job)
+
+    async def _end_overdue(self, slot: Slot, job: Popped) -> None:
+        completion, lingering = self._performer.overdue(job, slot)
+        self._ended(slot, completion)
+        if lingering is not None:
+            await lingering.wait()  # its outcome is known, but the thread still needs its place
+        self._free.add(slot.number)
+        self._wake()
+
+    def _ended(self, slot: Slot, completion: Completion) -> None:
+        slot.job = None
+        self._outcomes.append(completion)
+        self._wake()
 
     async def _listen(self) -> None:
         while True:
@@ -215,7 +230,7 @@ class Shift:
         if code == "unknown":
             log.warning("the outcome of a job came too late, and was dropped", slot=outcome.slot)
         else:
-            log.warning("a job was not counted in its fan-out", fan_out=outcome.child[0], reason=code)
+            log.warning("a job was not counted in its fan-out", fan_out=outcome.fan_out, reason=code)
 
     async def _digest(self, reply: Exchange, free: int) -> None:
         """Decide from what a look found whether to look again at once, or to wait for the doorbell."""

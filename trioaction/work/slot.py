@@ -1,40 +1,70 @@
-"""A place of the pool in which one job at a time runs, and what running a job comes to.
+"""A place of the pool in which one job at a time runs, and the deadlines of all such places.
 
-Knows the executor and the wire format; never talks to Redis.
+Knows nothing of Redis, nor of what a job is. Both classes exist for speed: parking a task by hand and one
+scope around many jobs cost a few microseconds where a channel and a scope for each job cost twenty.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from datetime import UTC, datetime
+import math
+from collections.abc import Iterable
 
-import structlog
 import trio
 from trio.lowlevel import Abort, Task, current_task, reschedule, wait_task_rescheduled
 
-from trioaction.connection import Connection, JobContext
-from trioaction.errors import JobError, ResultNotJson
-from trioaction.executor import Executor
-from trioaction.fanout.record import encode_entry
-from trioaction.outcome import Outcome
-from trioaction.resque.keys import worker_name
-from trioaction.resque.payload import Child, Job, child_of, decode, failed_entry
-from trioaction.work.cycle import Completion, Popped
+from trioaction.executor import LingeringThread
+from trioaction.work.cycle import Popped
 
-log = structlog.stdlib.get_logger("trioaction.jobs")
+
+class Deadlines:
+    """Ends what is overdue; wakes up for nothing else, since most jobs end long before."""
+
+    def __init__(self) -> None:
+        self._wakes_at = math.inf
+        self._sooner = trio.Event()
+
+    def note(self, at: float) -> None:
+        """There is a deadline at this time of Trio's clock."""
+        if at < self._wakes_at:
+            self._wakes_at = at
+            self._sooner.set()
+
+    async def watch(self, slots: Iterable[Slot]) -> None:
+        """Expire the slots that are overdue, until cancelled."""
+        while True:
+            self._sooner = trio.Event()
+            with trio.move_on_at(self._wakes_at):
+                await self._sooner.wait()
+            now = trio.current_time()
+            for slot in slots:
+                if slot.ends_at <= now:
+                    slot.expire()
+            self._wakes_at = min((slot.ends_at for slot in slots), default=math.inf)
 
 
 class Slot:
-    """Parks its task until it is given a job."""
+    """Parks its task until it is given a job; the `executor.Deadline` of that job."""
 
-    __slots__ = ("_task", "job", "number")
+    __slots__ = ("_began", "_deadlines", "_scope", "_task", "ends_at", "expired", "job", "number", "thread")
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, deadlines: Deadlines) -> None:
         self.number = number
         self.job: Popped | None = None
         """What runs here and has not finished."""
+        self.ends_at = math.inf
+        self.expired = False
+        """Was a job here overdue, since the scope is as it is?"""
+        self.thread: LingeringThread | None = None
+        self._deadlines = deadlines
+        self._scope = trio.CancelScope()
+        self._began = 0.0
         self._task: Task | None = None
+
+    def new_scope(self) -> trio.CancelScope:
+        """The scope for the next jobs, up to one that is overdue."""
+        self.expired = False
+        self._scope = trio.CancelScope()
+        return self._scope
 
     def give(self, job: Popped) -> None:
         """Let the slot's task have this job."""
@@ -46,7 +76,6 @@ class Slot:
     async def taken(self) -> Popped:
         """The next job; the former must be finished. A checkpoint; cancelling it takes nothing."""
         if self.job is None:
-            # cheaper than an event or a channel, which counts at tens of thousands a second
             self._task = current_task()
             await wait_task_rescheduled(self._abort)
         assert self.job is not None
@@ -56,85 +85,25 @@ class Slot:
         self._task = None
         return Abort.SUCCEEDED
 
+    def begin(self, seconds: float, thread: LingeringThread | None) -> None:
+        """The job may take so many seconds from now; 0 means any time."""
+        self.thread = thread
+        self._began = trio.current_time()
+        if seconds:
+            self.ends_at = self._began + seconds
+            self._deadlines.note(self.ends_at)
 
-class Performer:
-    """Runs the jobs of one membership."""
+    def end(self) -> None:
+        """The job has ended, in whatever way."""
+        self.ends_at = math.inf
 
-    def __init__(
-        self,
-        executor: Executor,
-        process: str,
-        *,
-        slow: float,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._executor = executor
-        self._process = process
-        self._slow = slow
-        self._clock = clock
+    def expire(self) -> None:
+        """The job is overdue: cancel it."""
+        self.ends_at = math.inf
+        self.expired = True
+        self._scope.cancel()
 
-    async def perform(self, popped: Popped) -> tuple[Completion, trio.Event | None]:
-        """Run a job to its end; also an event, if a thread outlives it. A checkpoint if the action is one.
-
-        When cancelled the job has not finished, and stays in flight.
-        """
-        worker = worker_name(self._process, popped.slot)
-        try:
-            job = decode(popped.raw)
-        except JobError as error:
-            log.warning("a job cannot be run", queue=popped.queue, error=error.message)
-            return self._unreadable(popped, worker, error), None
-        connection = self._connection(popped, worker, job.child)
-        outcome = await self._executor.execute(job.action, job.inputs, connection)
-        if outcome.seconds > self._slow:
-            log.warning("slow job", action=job.action, queue=popped.queue, seconds=round(outcome.seconds, 3))
-        return self._completion(popped, worker, job, outcome), outcome.lingering
-
-    def _connection(self, popped: Popped, worker: str, child: Child | None) -> Connection:
-        context = (
-            JobContext(popped.queue, worker)
-            if child is None
-            else JobContext(popped.queue, worker, child.fan_out_id, child.index)
-        )
-        return Connection("task", f"job:{worker}:{popped.token}", job=context)
-
-    def _completion(self, popped: Popped, worker: str, job: Job, outcome: Outcome) -> Completion:
-        child = ("", 0, b"")
-        if job.child is not None:
-            try:
-                entry = self._entry(job, job.child, outcome)
-            except ResultNotJson as error:
-                # nobody could read the result, so the child has not done its work
-                outcome = Outcome(error=error, exception=error)
-                entry = self._entry(job, job.child, outcome)
-            child = (job.child.fan_out_id, job.child.index, entry)
-        firing = ("", "") if job.job_id is None else (job.action, job.job_id)
-        failure = b""
-        if outcome.error is not None:
-            failure = self._failure(popped, worker, outcome.exception or outcome.error)
-        return Completion(slot=popped.slot, token=popped.token, failure=failure, child=child, firing=firing)
-
-    def _entry(self, job: Job, child: Child, outcome: Outcome) -> bytes:
-        registry = self._executor.registry
-        secrets = registry.get(job.action).secrets if job.action in registry else frozenset[str]()
-        return encode_entry(
-            index=child.index,
-            action=job.action,
-            params=job.inputs,
-            secrets=secrets,
-            result=outcome.result,
-            error=outcome.error,
-        )
-
-    def _unreadable(self, popped: Popped, worker: str, error: JobError) -> Completion:
-        failure = self._failure(popped, worker, error)
-        child = child_of(popped.raw)
-        if child is None:
-            return Completion(slot=popped.slot, token=popped.token, failure=failure)
-        entry = encode_entry(index=child.index, action="", params={}, secrets=frozenset(), error=error)
-        counted = (child.fan_out_id, child.index, entry)
-        return Completion(slot=popped.slot, token=popped.token, failure=failure, child=counted)
-
-    def _failure(self, popped: Popped, worker: str, error: BaseException) -> bytes:
-        now = datetime.fromtimestamp(self._clock(), UTC)
-        return failed_entry(popped.raw, worker=worker, queue=popped.queue, error=error, now=now)
+    @property
+    def seconds(self) -> float:
+        """How long the job has run, while it runs or was just cancelled."""
+        return trio.current_time() - self._began
