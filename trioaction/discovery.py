@@ -12,6 +12,7 @@ import pkgutil
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, TracebackType
 
@@ -27,6 +28,7 @@ def import_tree(package: str, root: Path) -> list[ModuleType]:
     that cannot be imported, and for a package of that name that is another one than the project's.
     """
     _look_first_in(root)
+    _claim_bare_folder(package, root)
     try:
         with _Importing(package, missing=package):
             module = importlib.import_module(package)
@@ -68,6 +70,19 @@ def _look_first_in(root: Path) -> None:
     if sys.path[:1] != [place]:
         sys.path[:] = [place, *(other for other in sys.path if other != place)]
     importlib.invalidate_caches()
+
+
+def _claim_bare_folder(package: str, root: Path) -> None:
+    """A folder without ``__init__.py`` is a package too, but Python prefers any later one on its path that
+    has it.
+    """
+    folder = root / package
+    has_code = (folder / "__init__.py").exists() or folder.with_suffix(".py").exists()
+    if "." in package or package in sys.modules or has_code or not folder.is_dir():
+        return
+    spec = ModuleSpec(package, None, is_package=True)
+    spec.submodule_search_locations = [str(folder)]
+    sys.modules[package] = importlib.util.module_from_spec(spec)
 
 
 def _check_that_it_is_ours(module: ModuleType, package: str, root: Path) -> None:

@@ -398,6 +398,17 @@ def test_a_broken_parent_of_the_package_is_told(tree: Path) -> None:
         discover(f"{PACKAGE}.actions", tree)
 
 
+def test_a_folder_without_init_wins_against_packages_of_its_name_elsewhere(
+    tree: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path_factory.mktemp("other")
+    (other / PACKAGE).mkdir()
+    (other / PACKAGE / "__init__.py").touch()
+    monkeypatch.syspath_prepend(other)
+    write(tree, "mine.py", "class Mine(Action):\n    name = 'mine'\n    async def run(self): ...\n")
+    assert [spec.name for spec in discover(PACKAGE, tree)] == ["mine"]
+
+
 def test_another_package_of_the_same_name_is_told(
     tree: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
