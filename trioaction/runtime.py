@@ -25,12 +25,12 @@ from trioaction.log import configure
 from trioaction.redis.client import open_client
 from trioaction.redis.doorbell import open_doorbell
 from trioaction.redis.embedded import EmbeddedOnDemand
+from trioaction.redis.eviction import warn_of_eviction
 from trioaction.redis.transport import Transport, Url, open_transport
 from trioaction.registry import Registry, discover
 from trioaction.resque.keys import Keys
 from trioaction.supervise import supervise
 from trioaction.tasks import Actions
-from trioaction.web.serve import serve
 from trioaction.work.identity import Identity, this_process
 from trioaction.work.membership import Membership
 from trioaction.work.pool import Pool
@@ -277,6 +277,7 @@ class Server:
 
     async def _start_background(self, runtime: Runtime, nursery: trio.Nursery) -> None:
         tasks = self._settings.tasks
+        await warn_of_eviction(runtime.transport)
         await runtime.membership.join()
         rescuer = Rescuer(runtime.transport, runtime.keys, runtime.identity, interval=tasks.heartbeat)
         nursery.start_soon(supervise, "rescue", rescuer.run)
@@ -305,6 +306,8 @@ class Server:
     async def _serve_web(  # noqa: ASYNC128  (serve() reports)
         self, runtime: Runtime, task_status: trio.TaskStatus[str]
     ) -> None:
+        from trioaction.web.serve import serve  # noqa: PLC0415  (a third of the import time of a command)
+
         await serve(
             self._settings.web,
             runtime.executor,
