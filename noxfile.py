@@ -42,7 +42,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The whole suite; the server that it needs comes from a wheel."""
     session.install(*WITH_EVERYTHING, *_group("tests"))
-    session.run("pytest", *session.posargs)
+    session.run("pytest", "-n", "auto", *session.posargs)
 
 
 @nox.session

@@ -158,10 +158,12 @@ class LingeringThread:
         self._ended: trio.Event | None = None
 
     async def acquire_on_behalf_of(self, borrower: Any) -> None:
+        """Called by Trio when the thread is to start. A checkpoint; cancelling it takes no place."""
         await self._limiter.acquire_on_behalf_of(borrower)
         self._ended = trio.Event()
 
     def release_on_behalf_of(self, borrower: Any) -> None:
+        """Called by Trio when the thread has ended."""
         self._limiter.release_on_behalf_of(borrower)
         if self._ended is not None:
             self._ended.set()

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +46,14 @@ class Quick(Action):
     async def run(self, params):
         mark(f"quick {params.n}")
         return {"n": params.n}
+
+
+class Nap(Action):
+    name, task, Inputs = "t:nap", Task(queue="q"), Number
+
+    async def run(self, params):
+        await trio.sleep(0.01)
+        mark(f"nap {params.n}")
 
 
 class Gate(Action):
@@ -233,9 +241,9 @@ def launch(project: Path, *flags: str, **extra: str) -> Server:
     output = project / f"output-{time.monotonic_ns()}"
     with output.with_suffix(".out").open("wb") as out, output.with_suffix(".err").open("wb") as err:
         process = subprocess.Popen(
-            command("start", "--port", "0", *flags),
+            command("start", *flags),
             cwd=project,
-            env=environment(**extra),
+            env=environment(TRIOACTION_WEB__PORT="0", **extra),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,
@@ -274,3 +282,46 @@ async def orphans(fleet: Fleet) -> set[str]:
 
 async def processed(fleet: Fleet) -> int:
     return int(await fleet.get(fleet.keys.stat("processed")) or 0)
+
+
+def embedded(project: Path) -> dict[int, list[str]]:
+    """The embedded server of a project and its watchdog: pid and command line."""
+    found: dict[int, list[str]] = {}
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has just ended
+            words = os.fsdecode(file.read_bytes()).split("\0")
+            if any(str(project / ".trioaction") in word for word in words):
+                found[int(file.parent.name)] = words
+    return found
+
+
+def embedded_server(project: Path) -> int:
+    """The pid of the embedded server."""
+    (pid,) = (
+        pid for pid, words in embedded(project).items() if "--unixsocket" in words and "valkey" in words[0]
+    )
+    return pid
+
+
+def embedded_url(project: Path) -> str:
+    words = embedded(project)[embedded_server(project)]
+    return f"unix://{words[words.index('--unixsocket') + 1]}"
+
+
+async def fan(server: Server, action: str, count: int) -> str:
+    """Start a fan-out over HTTP; its id."""
+    async with server.client() as http:
+        reply = await http.post("/fan", json={"action": action, "count": count})
+    return reply.json()["fanOutId"]
+
+
+async def closed(fleet: Fleet, id: str, total: int) -> None:
+    """Wait until every child of a fan-out is counted, and no more than once."""
+
+    async def is_closed() -> bool:
+        record = await fleet.hash(fleet.keys.fan_out(id))
+        ended = int(record[b"completed"]) + int(record[b"failed"])
+        assert ended <= total
+        return record[b"sealed"] == b"1" and int(record[b"total"]) == ended == total
+
+    await until(is_closed, seconds=20)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum, IntEnum
-from pathlib import PurePosixPath
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -61,35 +61,34 @@ def test_what_json_has_comes_through_unchanged(value: Any) -> None:
     assert json.loads(encode_result(value)) == value
 
 
-@pytest.mark.parametrize(
-    ("value", "encoded"),
-    [
-        (None, None),
-        ("é \U0001f600", "é \U0001f600"),
-        (2**70, 2**70),
-        ((1, 2), [1, 2]),
-        ({3}, [3]),
-        (frozenset({3}), [3]),
-        (deque([1, 2]), [1, 2]),
-        ((n for n in (1, 2)), [1, 2]),
-        (OrderedDict(b=1, a=2), {"b": 1, "a": 2}),
-        ({1: "a", ID: "b"}, {"1": "a", str(ID): "b"}),
-        (Decimal("0.10"), "0.10"),
-        (MOMENT, "2026-11-24T17:44:35Z"),
-        (MOMENT.replace(tzinfo=None), "2026-11-24T17:44:35"),
-        (date(2026, 11, 24), "2026-11-24"),
-        (time(17, 44), "17:44:00"),
-        (timedelta(hours=1, seconds=2), "PT1H2S"),
-        (ID, str(ID)),
-        (Colour.RED, "red"),
-        (Level.LOW, 1),
-        (b"text", "text"),
-        (PurePosixPath("/a/b"), "/a/b"),
-        (Point(1, 2.5), {"x": 1, "y": 2.5}),
-        ([Point(1, 2.5), {"in": Point(3, 4)}], [{"x": 1, "y": 2.5}, {"in": {"x": 3, "y": 4.0}}]),
-    ],
-    ids=repr,
-)
+CASES: list[tuple[Any, Any]] = [
+    (None, None),
+    ("é \U0001f600", "é \U0001f600"),
+    (2**70, 2**70),
+    ((1, 2), [1, 2]),
+    ({3}, [3]),
+    (frozenset({3}), [3]),
+    (deque([1, 2]), [1, 2]),
+    ((n for n in (1, 2)), [1, 2]),
+    (OrderedDict(b=1, a=2), {"b": 1, "a": 2}),
+    ({1: "a", ID: "b"}, {"1": "a", str(ID): "b"}),
+    (Decimal("0.10"), "0.10"),
+    (MOMENT, "2026-11-24T17:44:35Z"),
+    (MOMENT.replace(tzinfo=None), "2026-11-24T17:44:35"),
+    (date(2026, 11, 24), "2026-11-24"),
+    (time(17, 44), "17:44:00"),
+    (timedelta(hours=1, seconds=2), "PT1H2S"),
+    (ID, str(ID)),
+    (Colour.RED, "red"),
+    (Level.LOW, 1),
+    (b"text", "text"),
+    (Path("/a/b"), "/a/b"),
+    (Point(1, 2.5), {"x": 1, "y": 2.5}),
+    ([Point(1, 2.5), {"in": Point(3, 4)}], [{"x": 1, "y": 2.5}, {"in": {"x": 3, "y": 4.0}}]),
+]
+
+
+@pytest.mark.parametrize(("value", "encoded"), CASES)
 def test_python_values_have_a_form_in_json(value: Any, encoded: Any) -> None:
     assert json.loads(encode_result(value)) == encoded
 

@@ -1,0 +1,190 @@
+"""Rules of the engine (docs/design.md) that no other test would miss if they were broken."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import trio
+from engine.fleet import NOW, done, element, open_fleet
+from engine.pools import working
+from house.sources import PACKAGE
+from polling import until
+from private_server import open_private_server
+from redis.exceptions import OutOfMemoryError
+from structlog.testing import capture_logs
+
+from trioaction.action import Action, Task
+from trioaction.work.cycle import MAX_BYTES, MAX_ITEMS, RECONCILE, Completion
+from trioaction.work.membership import DISSOLVE, HEARTBEAT, dissolve
+from trioaction.work.recurring import PLAN
+from trioaction.work.scheduler import LEAD
+from trioaction.work.shift import Shift
+
+ODD = [
+    b'{ "class" : "test:job",\n"args":[ {"big": 12345678901234567890, "none": [], "text": "\\u00e9/"} ] }',
+    b'\xff\xfe not json \x00 "',
+    b"",
+    b"7 3 abc",
+]
+
+
+@pytest.mark.parametrize("raw", ODD)
+async def test_the_bytes_of_a_job_are_never_changed(redis_url: str, namespace: str, raw: bytes) -> None:
+    async with open_fleet(redis_url, namespace) as fleet:
+        id, cycle = await fleet.member(slots=1)
+        await fleet.push("q", raw)
+        (job,) = (await cycle.exchange([], [1], NOW)).popped
+        assert job.raw == raw
+        assert (await cycle.reconcile([])).put_back == 1
+        assert await fleet.list(fleet.keys.queue("q")) == [raw]
+        await cycle.exchange([], [1], NOW)
+        assert (await dissolve(fleet.transport, fleet.keys, id, "leave")).jobs == 1
+        assert await fleet.list(fleet.keys.queue("q")) == [raw]
+
+
+async def test_a_reconcile_that_arrives_late_takes_nothing_away(redis_url: str, namespace: str) -> None:
+    async with open_fleet(redis_url, namespace) as fleet:
+        id, cycle = await fleet.member(slots=1)
+        await fleet.push("q", element(1))
+        (job,) = (await cycle.exchange([], [1], NOW)).popped
+        for sequence in (0, 1):
+            late = await RECONCILE.run(fleet.transport, (), (namespace, id, 30_000, sequence, "q"))
+            assert late == [b"stale"]
+        assert await fleet.list(fleet.keys.queue("q")) == []
+        assert (await cycle.exchange([done(job)], [], NOW)).codes == [""]
+
+
+async def test_the_script_of_a_rescue_asks_for_the_lease_itself(redis_url: str, namespace: str) -> None:
+    """It may have been renewed since the rescuer looked."""
+    async with open_fleet(redis_url, namespace) as fleet:
+        id, cycle = await fleet.member(slots=1)
+        await fleet.push("q", element(1))
+        (job,) = (await cycle.exchange([], [1], NOW)).popped
+        assert (await dissolve(fleet.transport, fleet.keys, id, "rescue")).code == "alive"
+        assert (await cycle.exchange([done(job)], [], NOW)).codes == [""]
+
+
+async def test_one_call_of_a_rescue_moves_no_more_than_its_slice(redis_url: str, namespace: str) -> None:
+    async with open_fleet(redis_url, namespace) as fleet:
+        id, cycle = await fleet.member(slots=5)
+        await fleet.push("q", *(element(n) for n in range(5)))
+        await cycle.exchange([], range(1, 6), NOW)
+        for code, left in ((b"more", 3), (b"more", 1), (b"done", 0)):
+            reply = await DISSOLVE.run(fleet.transport, (), (namespace, id, "leave", 2))
+            assert reply[0] == code
+            assert await fleet.transport.call("HLEN", fleet.keys.inflight(id)) == left
+            standing = await fleet.transport.call("EXISTS", fleet.keys.process(id))
+            assert standing == (code == b"more")  # until the last slice it may go on
+        assert await fleet.list(fleet.keys.queue("q")) == [element(n) for n in range(5)]
+
+
+async def test_a_full_redis_keeps_its_members_and_leaders(valkey_binary: Path, namespace: str) -> None:
+    async with open_private_server(valkey_binary) as server, open_fleet(server.url, namespace) as fleet:
+        id, _ = await fleet.member()
+        call = fleet.transport.call
+        await call("DEL", fleet.keys.lease(id))
+        await call("CONFIG", "SET", "maxmemory", "1")
+        with pytest.raises(OutOfMemoryError):
+            await fleet.push("q", element(1))
+        assert await LEAD.run(fleet.transport, (), (namespace, id, 30_000, 30_000, "take")) == [b"own"] * 2
+        assert await fleet.get(fleet.keys.lease(id)) is None
+        assert await HEARTBEAT.run(fleet.transport, (), (namespace, id, 30_000)) == b"ok"
+        assert await call("PTTL", fleet.keys.lease(id)) > 0
+        plan = (namespace, id, 30_000, "test:job", "", "{}")
+        assert await PLAN.run(fleet.transport, (), plan) == b"ok"
+        assert await fleet.hash(fleet.keys.recurring) == {b"test:job": b"{}"}
+
+
+class Child(Action):
+    """Runs until the test lets it end."""
+
+    name = "test:child"
+    task = Task(queue="q")
+    started: trio.Event
+    may_end: trio.Event
+    runs: int
+
+    @classmethod
+    def fresh(cls) -> type[Child]:
+        return type("Child", (cls,), {"started": trio.Event(), "may_end": trio.Event(), "runs": 0})
+
+    async def run(self) -> None:
+        type(self).runs += 1
+        self.started.set()
+        await self.may_end.wait()
+
+
+async def test_after_a_reconnect_what_does_not_run_goes_back(redis_url: str, namespace: str) -> None:
+    child = Child.fresh()
+    async with working(redis_url, namespace, child) as it, open_fleet(redis_url, namespace) as other:
+        await it.actions.enqueue("test:child")
+        await child.started.wait()
+        stray = it.fleet.keys.inflight(it.membership.id or "")
+        await other.transport.call("HSET", stray, 3, b"1 1 q" + element(7))
+        own = await it.fleet.transport.call("CLIENT", "ID")
+        await other.transport.call("CLIENT", "KILL", "ID", own)
+        await other.push("q", element(8))  # it looks when there is something to look for
+
+        async def went_back() -> bool:
+            return await other.transport.call("HGET", stray, 3) != b"1 1 q" + element(7)
+
+        await until(went_back)
+        child.may_end.set()
+        await until(lambda: it.tally.processed == 1 and it.tally.failed == 2)  # nobody knows test:job
+        assert child.runs == 1
+
+
+async def test_an_outcome_that_redis_refuses_for_a_while_is_kept(redis_url: str, namespace: str) -> None:
+    child = Child.fresh()
+    async with working(redis_url, namespace, child) as it:
+        call = it.fleet.transport.call
+        await it.actions.enqueue("test:child")
+        await child.started.wait()
+        record = it.fleet.keys.process(it.membership.id or "")
+        await call("RENAME", record, f"{record}:aside")
+        await call("SET", record, "no record")
+        with capture_logs() as lines:
+            child.may_end.set()
+            await until(lambda: any("no exchange" in line["event"] for line in lines))
+        await call("RENAME", f"{record}:aside", record)
+        await until(lambda: it.tally.processed == 1)
+        assert child.runs == 1
+        assert await it.fleet.list(it.fleet.keys.queue("q")) == []
+
+
+async def test_one_exchange_hands_in_so_many_outcomes_and_bytes(redis_url: str, namespace: str) -> None:
+    async with working(redis_url, namespace, Child.fresh()) as it:
+        shift = Shift(it.pool._crew, "py-h:1.aaaaaa")
+
+        def batch(count: int, size: int) -> int:
+            shift._outcomes = [Completion(slot=n, token=1, failure=b"x" * size) for n in range(count)]
+            return len(shift._batch())
+
+        assert batch(MAX_ITEMS + 1, 0) == MAX_ITEMS
+        assert batch(10, MAX_BYTES // 3) == 3
+        assert batch(2, 2 * MAX_BYTES) == 1
+
+
+async def test_a_fan_out_lives_as_long_as_a_child_of_it_runs(redis_url: str, namespace: str) -> None:
+    child = Child.fresh()
+    async with working(redis_url, namespace, child, heartbeat=0.02) as it:
+        call, keys = it.fleet.transport.call, it.fleet.keys
+        fan_out = await it.actions.fan_out("test:child", [{}])
+        await child.started.wait()
+        await call("PEXPIRE", keys.fan_out(fan_out.fan_out_id), 5000)  # it is about to expire
+
+        async def renewed() -> bool:
+            return await call("PTTL", keys.fan_out(fan_out.fan_out_id)) > 500_000
+
+        await until(renewed)
+        child.may_end.set()
+
+
+def test_no_script_asks_for_the_time() -> None:
+    """Leases are keys that expire: a clock that steps must not end a process or start a job twice."""
+    scripts = {path.name: path.read_text() for path in PACKAGE.rglob("*.lua")}
+    assert len(scripts) > 20
+    asks = re.compile(r"""['"]TIME['"]|os\.(time|clock|date)""", re.IGNORECASE)
+    assert [name for name, text in scripts.items() if asks.search(text)] == []
