@@ -20,6 +20,8 @@ from trioaction.errors import ConfigError
 FILE_NAME = "trioaction.toml"
 ENV_PREFIX = "TRIOACTION_"
 ALIASES = {"REDIS_URL": ("redis", "url"), "DATABASE_URL": ("database", "url")}
+SECRETS = frozenset(ALIASES.values())
+"""Settings with passwords in them: never shown."""
 MIB = 1024 * 1024
 
 
@@ -205,7 +207,8 @@ def _explain(error: ValidationError, sources: Mapping[str, Mapping[str, Any]]) -
         origins = (name for name in reversed(tuple(sources)) if _has(sources[name], location))
         origin = next(origins, "the defaults")
         unknown = item["type"] == "extra_forbidden"
-        message = "unknown setting" if unknown else f"{item['msg']} (got {item['input']!r})"
+        got = "" if location[:2] in SECRETS else f" (got {item['input']!r})"
+        message = "unknown setting" if unknown else f"{item['msg']}{got}"
         problems.append(f"{'.'.join(map(str, location))}: {message}, from {origin}")
     return ConfigError("Bad configuration: " + "; ".join(problems), key=problems[0].partition(":")[0])
 

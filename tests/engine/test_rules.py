@@ -143,8 +143,8 @@ async def test_an_outcome_that_redis_refuses_for_a_while_is_kept(redis_url: str,
         await it.actions.enqueue("test:child")
         await child.started.wait()
         record = it.fleet.keys.process(it.membership.id or "")
-        await call("RENAME", record, f"{record}:aside")
-        await call("SET", record, "no record")
+        broken = [("MULTI",), ("RENAME", record, f"{record}:aside"), ("SET", record, "none"), ("EXEC",)]
+        await it.fleet.transport.pipeline(broken)
         with capture_logs() as lines:
             child.may_end.set()
             await until(lambda: any("no exchange" in line["event"] for line in lines))

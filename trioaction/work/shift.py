@@ -189,8 +189,8 @@ class Shift:
 
     async def _exchange(self) -> None:
         wants = self._hungry and not self._stopping
-        free = sorted(self._free)[: self._share] if wants else []
         outcomes = self._batch()
+        free = self._open_slots(len(outcomes)) if wants else []
         self._in_doubt = True  # until there is an answer
         reply = await self._cycle.exchange(outcomes, free, self._crew.clock())
         self._in_doubt = False
@@ -210,6 +210,11 @@ class Shift:
             if size > MAX_BYTES and number:
                 return self._outcomes[:number]
         return self._outcomes[:MAX_ITEMS]
+
+    def _open_slots(self, handed_in: int) -> list[int]:
+        """Slots to fill. Not those whose outcome has to wait: a new job there would make it an unknown one."""
+        waiting = {outcome.slot for outcome in self._outcomes[handed_in:]}
+        return sorted(self._free - waiting)[: self._share]
 
     def _count(self, outcomes: list[Completion], reply: Exchange) -> None:
         tally = self._crew.tally
