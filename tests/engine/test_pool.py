@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 import threading
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 from engine.fleet import element
 from engine.pools import Working, working
 from polling import until
+from private_server import open_private_server
 from pydantic import BaseModel
 from trio.testing import wait_all_tasks_blocked
 
 from trioaction.action import Action, Task
 from trioaction.connection import Connection
 from trioaction.redis.transport import open_transport
+from trioaction.work.appetite import Appetite
+from trioaction.work.cycle import Cycle, Exchange
 from trioaction.work.membership import dissolve
 
 
@@ -102,6 +107,43 @@ async def test_jobs_of_other_producers_wake_an_idle_pool(redis_url: str, namespa
         assert seen.inputs == [0, 1, 2, 3, 4]
 
 
+async def test_a_job_that_comes_while_a_look_is_under_way_is_not_overlooked(
+    redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = Seen()
+    looks: list[bool] = []
+    heard = trio.Event()
+    exchange = Cycle.exchange
+
+    def at_once(_appetite: Appetite) -> float:
+        if looks:
+            heard.set()
+        return 0.0
+
+    async with working(redis_url, namespace, seen.action(), slots=1) as it:
+        await it.actions.enqueue("test:job", {"n": 0})
+        await processed(it, 1)
+        await wait_all_tasks_blocked(0.01)  # at rest: the next look comes from the next ring
+
+        async def answered_late(cycle: Cycle, outcomes: Any, free: Any, now: float) -> Exchange:
+            reply = await exchange(cycle, outcomes, free, now)
+            looks.append(bool(reply.popped))
+            if len(looks) == 1:
+                await it.fleet.push("q", element(2))
+                await heard.wait()
+            return reply
+
+        monkeypatch.setattr(Appetite, "delay", at_once)
+        monkeypatch.setattr(Cycle, "exchange", answered_late)
+        await it.fleet.transport.call(
+            "RPUSH", it.fleet.keys.queue("never"), "x"
+        )  # rings, with nothing to find
+        await it.fleet.transport.call("DEL", it.fleet.keys.queue("never"))
+        await processed(it, 2)
+        assert seen.inputs == [0, 2]
+        assert looks[0] is False
+
+
 async def test_a_failure_is_kept_as_node_resque_keeps_it(redis_url: str, namespace: str) -> None:
     async with working(redis_url, namespace, Fails) as it:
         await it.actions.enqueue("test:fails")
@@ -173,6 +215,42 @@ async def test_jobs_that_outlast_the_grace_period_go_back_to_the_head(redis_url:
         assert await it.membership.leave() == 2
         assert await it.fleet.list(it.fleet.keys.queue("q")) == [slow(n) for n in range(4)]
         assert await it.fleet.all_keys() == {it.fleet.keys.queue("q"), it.fleet.keys.queues}
+
+
+async def test_a_job_whose_clean_up_fails_at_shutdown_goes_back_and_has_not_failed(
+    redis_url: str, namespace: str
+) -> None:
+    class Untidy(Action):
+        name = "test:untidy"
+        task = Task(queue="q")
+
+        async def run(self) -> None:
+            try:
+                await trio.sleep_forever()
+            except trio.Cancelled:
+                raise LookupError("the clean-up fails") from None
+
+    async with working(redis_url, namespace, Untidy, slots=1, grace=0) as it:
+        await it.actions.enqueue("test:untidy")
+        await until(lambda: it.pool.running == 1)
+        await wait_all_tasks_blocked()
+        await it.drain()
+        assert await it.membership.leave() == 1
+        assert await it.fleet.list(it.fleet.keys.failed) == []
+
+
+async def test_a_fenced_pool_drains_while_redis_is_away(valkey_binary: Path, namespace: str) -> None:
+    async with (
+        open_private_server(valkey_binary) as server,
+        working(server.url, namespace, Fails) as it,
+    ):
+        await it.actions.enqueue("test:fails")
+        await processed(it, 1)
+        server.kill()
+        it.membership.fenced(it.membership.id or "")
+        await wait_all_tasks_blocked()
+        with trio.fail_after(5):
+            await it.drain()
 
 
 def slow(number: int) -> bytes:
@@ -315,6 +393,27 @@ async def test_the_children_of_a_fan_out_are_all_counted(redis_url: str, namespa
         assert {"class": "test:child", "queue": "q", "args": [{"n": 10}]} in [
             entry["payload"] for entry in failed
         ]
+
+
+async def test_outcomes_too_large_for_one_exchange_keep_their_slots(redis_url: str, namespace: str) -> None:
+    all_end = trio.Event()
+
+    class Large(Action):
+        name = "test:large"
+        task = Task(queue="q")
+
+        async def run(self) -> str:
+            await all_end.wait()
+            return "x" * 60_000
+
+    async with working(redis_url, namespace, Large, slots=30) as it:
+        result = await it.actions.fan_out("test:large", [{}] * 90)
+        await until(lambda: it.pool.running == 30)
+        all_end.set()
+        await until(partial(all_done, it))
+        status = await it.actions.fan_out_status(result.fan_out_id, limit=0)
+        assert (status.completed, status.failed) == (90, 0)
+        assert it.tally.processed == 90
 
 
 async def test_a_child_whose_result_is_not_json_has_failed(redis_url: str, namespace: str) -> None:

@@ -217,3 +217,31 @@ async def _tracking_traffic_done(bell: Doorbell) -> None:
 async def _end_tracking_unnoticed(bell: Doorbell) -> None:
     assert bell._transport is not None
     await bell._transport.call("CLIENT", "TRACKING", "OFF")
+
+
+async def test_it_rings_when_its_connection_is_lost_and_no_other_can_be_had(valkey_binary: Path) -> None:
+    async with (
+        open_private_server(valkey_binary) as server,
+        armed_doorbell(server.url, "t") as (bell, producer),
+    ):
+        await producer.call("CONFIG", "SET", "maxclients", 1)
+        await producer.call("CLIENT", "KILL", "SKIPME", "yes")
+        with trio.fail_after(5):
+            await bell.wait()
+            assert not bell.armed
+            await bell.wait()  # and polls from now on
+
+
+async def test_a_lazy_doorbell_does_not_wait_for_a_server_that_has_no_place_for_it(
+    valkey_binary: Path,
+) -> None:
+    async with (
+        open_private_server(valkey_binary) as server,
+        open_transport(server.url, name="full") as other,
+    ):
+        await other.call("CONFIG", "SET", "maxclients", 1)
+        async with open_doorbell(server.url, prefixes=["t:"], name="bell", safety=LONG, lazy=True) as bell:
+            with trio.fail_after(5):
+                await bell.arm()
+                assert not bell.armed
+                await bell.wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,20 @@ async def test_a_refused_first_connection_is_raised_at_once_and_names_the_addres
     assert not caught.value.maybe_ran
     assert isinstance(caught.value, RedisUnavailable)
     assert isinstance(caught.value, redis.exceptions.ConnectionError)
+
+
+async def test_a_server_of_another_kind_is_told_from_a_redis() -> None:
+    async def answer(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    async with trio.open_nursery() as nursery:
+        [listener] = await nursery.start(partial(trio.serve_tcp, answer, 0, host="127.0.0.1"))
+        port = listener.socket.getsockname()[1]
+        with pytest.raises(ConnectionLost, match="does not speak the Redis protocol"):
+            async with open_transport(f"redis://127.0.0.1:{port}", name="t"):
+                pass
+        nursery.cancel_scope.cancel()
 
 
 async def test_passwords(valkey_binary: Path) -> None:

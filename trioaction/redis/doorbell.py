@@ -24,6 +24,8 @@ log = structlog.stdlib.get_logger("trioaction.redis")
 FIRST_POLL = 0.1
 LONGEST_POLL = 1.0
 """Seconds between looks where nothing rings."""
+FIRST_CONNECTION = 1.0
+"""Seconds that `arm` waits for it: a server with no place for one more client may have none for long."""
 _OFF = ("CLIENT", "TRACKING", "OFF")
 
 
@@ -110,7 +112,8 @@ class Doorbell:
             return
         try:
             if transport.generation == 0:
-                await transport.wait_connected()
+                with trio.move_on_after(FIRST_CONNECTION):
+                    await transport.wait_connected()
             elif transport.connected and self._can_track:
                 # ON refuses prefixes that are tracked already
                 await transport.pipeline([_OFF, self._on])
@@ -146,6 +149,11 @@ class Doorbell:
         if message and message[0] == b"invalidate":
             self.ring()
 
+    def lost(self) -> None:
+        """The connection is gone: who waits for its next message would wait too long, and must poll."""
+        self._tracking = False
+        self.ring()
+
     def _refused(self, error: ResponseError) -> None:
         self._can_track = False
         log.warning("redis tells us of no writes, so we poll", reason=str(error))
@@ -161,6 +169,8 @@ async def open_doorbell(
     does if Redis is away (not if ``lazy``); afterwards a lost connection is only a time of polling.
     """
     bell = Doorbell(prefixes, safety)
-    async with open_transport(url, name=name, lazy=lazy, setup=bell.greet, on_push=bell.hear) as transport:
+    async with open_transport(
+        url, name=name, lazy=lazy, setup=bell.greet, on_push=bell.hear, on_lost=bell.lost
+    ) as transport:
         bell.attach(transport)
         yield bell

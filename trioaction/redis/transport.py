@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import hiredis
 import redis.exceptions
 import structlog
 import trio
@@ -29,6 +30,7 @@ log = structlog.stdlib.get_logger("trioaction.redis")
 Url = str | Callable[[], Awaitable[str]]
 Setup = Callable[[Handshake], Awaitable[None]]
 OnPush = Callable[[list[Any]], None]
+OnLost = Callable[[], None]
 
 
 class ConnectionLost(RedisUnavailable, redis.exceptions.ConnectionError):
@@ -46,6 +48,7 @@ class Options:
     name: str
     lazy: bool
     on_push: OnPush | None
+    on_lost: OnLost | None
     setup: Setup | None
     connect_timeout: float
     ping_after: float
@@ -178,6 +181,8 @@ class Transport:
         except redis.exceptions.AuthenticationError as error:
             problem = "refused the user name or password" if address.password else "wants a password"
             raise _ConnectError(f"the server {problem}; see the URL ({error})") from error
+        except hiredis.ProtocolError as error:
+            raise _ConnectError(f"what answers does not speak the Redis protocol ({error})") from error
         except (OSError, trio.BrokenResourceError, redis.exceptions.RedisError) as error:
             raise _ConnectError(
                 f"cannot connect ({reason_of(error)})", transient=is_transient(error)
@@ -228,6 +233,8 @@ class Transport:
         self._trouble = link.trouble
         log.warning("redis connection lost", address=self._shown, reason=link.trouble)
         self._backlog.connection_died(trio.current_time(), self._in_doubt)
+        if options.on_lost is not None:
+            options.on_lost()
         if not options.reconnect:
             self.close(link.trouble)
         return link.answered
@@ -256,6 +263,7 @@ async def open_transport(
     name: str,
     lazy: bool = False,
     on_push: OnPush | None = None,
+    on_lost: OnLost | None = None,
     setup: Setup | None = None,
     connect_timeout: float = 5.0,
     ping_after: float = 5.0,
@@ -270,15 +278,16 @@ async def open_transport(
     call, which raises that error instead. Entering is a checkpoint; cancellation closes the socket.
 
     ``url`` may be an async function, awaited before each attempt. ``setup`` runs on each new connection
-    before ordinary traffic; its failure is a failure to connect. ``on_push`` gets each push message and
-    must not block. ``connect_timeout`` bounds an attempt, and how long a command waits unsent. After
-    ``ping_after`` of silence the server is asked for a sign of life, after ``drop_after`` it is given
-    up. ``reconnect=False`` is for connections with state: when lost, every call fails.
+    before ordinary traffic; its failure is a failure to connect. ``on_push`` gets each push message,
+    ``on_lost`` is called when a connection was lost; neither may block. ``connect_timeout`` bounds an
+    attempt, and how long a command waits unsent. After ``ping_after`` of silence the server is asked for
+    a sign of life, after ``drop_after`` it is given up. ``reconnect=False`` is for connections with state: when lost, every call fails.
     """
     options = Options(
         name=name,
         lazy=lazy,
         on_push=on_push,
+        on_lost=on_lost,
         setup=setup,
         connect_timeout=connect_timeout,
         ping_after=ping_after,

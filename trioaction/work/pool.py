@@ -43,9 +43,20 @@ class Pool:
             nursery.start_soon(self._sum_up)
             nursery.start_soon(self._keep_fan_outs)
             while not draining.is_set():
-                self._shift = Shift(self._crew, await self._crew.membership.join())
-                await self._shift.run(draining)
+                process = await self._joined(draining)
+                if process is not None:
+                    self._shift = Shift(self._crew, process)
+                    await self._shift.run(draining)
             nursery.cancel_scope.cancel()
+
+    async def _joined(self, draining: trio.Event) -> str | None:
+        """The id to work under; None if there is nothing to wait for any more, while Redis is away."""
+        process = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_when, draining, nursery.cancel_scope)
+            process = await self._crew.membership.join()
+            nursery.cancel_scope.cancel()
+        return process
 
     async def _sum_up(self) -> None:
         tally = self._crew.tally
@@ -71,3 +82,8 @@ class Pool:
             await self._store.refresh(ids)
         except RedisError as error:
             log.warning("could not renew fan-outs", reason=str(error))
+
+
+async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()

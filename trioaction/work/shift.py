@@ -129,7 +129,11 @@ class Shift:
             with slot.new_scope():
                 while not slot.expired:
                     job = await slot.taken()
-                    self._ended(slot, await self._performer.perform(job, slot))
+                    completion = await self._performer.perform(job, slot)
+                    if completion.failure and not slot.expired:
+                        # at shutdown it is the failure of a clean-up: the job has not had its time, and goes back
+                        await trio.lowlevel.checkpoint_if_cancelled()
+                    self._ended(slot, completion)
                     self._free.add(slot.number)
             if slot.job is not None:
                 await self._end_overdue(slot, slot.job)
@@ -192,6 +196,8 @@ class Shift:
         outcomes = self._batch()
         free = self._open_slots(len(outcomes)) if wants else []
         self._in_doubt = True  # until there is an answer
+        if free:
+            self._hungry = False  # before the look: a ring from now on asks for another one
         reply = await self._cycle.exchange(outcomes, free, self._crew.clock())
         self._in_doubt = False
         del self._outcomes[: len(outcomes)]
@@ -243,17 +249,16 @@ class Shift:
         full = len(reply.popped) == free or size >= MAX_BYTES
         self._appetite.looked(found=bool(reply.popped), full=full)
         if full:
+            self._hungry = True
             if self._listening and self._appetite.busy:
                 self._listening = False
                 await self._crew.bell.disarm()
-        elif self._listening:
-            self._hungry = False
-        else:
+        elif not self._listening:
             await self._arm()
 
     async def _arm(self) -> None:
         """Listen, and look once more: nobody told us of what came in between."""
-        self._listening = True
+        self._listening = self._hungry = True
         await self._crew.bell.arm()
         if not self._crew.bell.armed:
             self._crew.bell.ring()  # so that its next wait is a short one

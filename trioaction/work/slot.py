@@ -33,8 +33,10 @@ class Deadlines:
         """Expire the slots that are overdue, until cancelled."""
         while True:
             self._sooner = trio.Event()
-            with trio.move_on_at(self._wakes_at):
+            with trio.move_on_at(self._wakes_at) as waiting:
                 await self._sooner.wait()
+            if not waiting.cancelled_caught:
+                continue
             now = trio.current_time()
             for slot in slots:
                 if slot.ends_at <= now:

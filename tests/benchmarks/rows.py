@@ -1,0 +1,24 @@
+"""All rows by name, in the order in which they are measured."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from benchmarks import bullmq, fan_outs, footprint, http_calls, jobs, latency
+from benchmarks.bench import Bench
+
+ROWS: dict[str, Callable[[Bench], Awaitable[None]]] = {
+    "drain": jobs.drain,
+    "enqueue": jobs.enqueue,
+    "many": jobs.enqueue_many,
+    "fan-out": fan_outs.fan_out,
+    "register": fan_outs.register,
+    "flat": fan_outs.flat,
+    "latency": latency.latency,
+    "herd": latency.herd,
+    "http": http_calls.http,
+    "memory": footprint.memory,
+    "cli": footprint.cli,
+    "bullmq": bullmq.drain,
+}
+"""Each reports one row or more; later ones are compared with what `Bench` has kept of earlier ones."""
