@@ -137,7 +137,7 @@ async def test_a_job_that_comes_while_a_look_is_under_way_is_not_overlooked(
         monkeypatch.setattr(Cycle, "exchange", answered_late)
         await it.fleet.transport.call(
             "RPUSH", it.fleet.keys.queue("never"), "x"
-        )  # rings, with nothing to find
+        )  # rings
         await it.fleet.transport.call("DEL", it.fleet.keys.queue("never"))
         await processed(it, 2)
         assert seen.inputs == [0, 2]
@@ -227,8 +227,8 @@ async def test_a_job_whose_clean_up_fails_at_shutdown_goes_back_and_has_not_fail
         async def run(self) -> None:
             try:
                 await trio.sleep_forever()
-            except trio.Cancelled:
-                raise LookupError("the clean-up fails") from None
+            finally:
+                raise LookupError("the clean-up fails")
 
     async with working(redis_url, namespace, Untidy, slots=1, grace=0) as it:
         await it.actions.enqueue("test:untidy")

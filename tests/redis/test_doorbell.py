@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -232,16 +233,17 @@ async def test_it_rings_when_its_connection_is_lost_and_no_other_can_be_had(valk
             await bell.wait()  # and polls from now on
 
 
-async def test_a_lazy_doorbell_does_not_wait_for_a_server_that_has_no_place_for_it(
-    valkey_binary: Path,
-) -> None:
-    async with (
-        open_private_server(valkey_binary) as server,
-        open_transport(server.url, name="full") as other,
-    ):
-        await other.call("CONFIG", "SET", "maxclients", 1)
-        async with open_doorbell(server.url, prefixes=["t:"], name="bell", safety=LONG, lazy=True) as bell:
+async def test_a_lazy_doorbell_does_not_wait_for_a_server_that_has_no_place_for_it() -> None:
+    async def refuse(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(b"-ERR max number of clients reached\r\n")
+
+    async with trio.open_nursery() as nursery:
+        [listener] = await nursery.start(partial(trio.serve_tcp, refuse, 0, host="127.0.0.1"))
+        url = f"redis://127.0.0.1:{listener.socket.getsockname()[1]}"
+        async with open_doorbell(url, prefixes=["t:"], name="bell", safety=LONG, lazy=True) as bell:
             with trio.fail_after(5):
                 await bell.arm()
                 assert not bell.armed
                 await bell.wait()
+        nursery.cancel_scope.cancel()

@@ -281,7 +281,8 @@ async def open_transport(
     before ordinary traffic; its failure is a failure to connect. ``on_push`` gets each push message,
     ``on_lost`` is called when a connection was lost; neither may block. ``connect_timeout`` bounds an
     attempt, and how long a command waits unsent. After ``ping_after`` of silence the server is asked for
-    a sign of life, after ``drop_after`` it is given up. ``reconnect=False`` is for connections with state: when lost, every call fails.
+    a sign of life, after ``drop_after`` it is given up. ``reconnect=False`` is
+    for connections with state: when lost, every call fails.
     """
     options = Options(
         name=name,

@@ -131,7 +131,7 @@ class Shift:
                     job = await slot.taken()
                     completion = await self._performer.perform(job, slot)
                     if completion.failure and not slot.expired:
-                        # at shutdown it is the failure of a clean-up: the job has not had its time, and goes back
+                        # at shutdown it may be its clean-up that failed: the job has not had its time
                         await trio.lowlevel.checkpoint_if_cancelled()
                     self._ended(slot, completion)
                     self._free.add(slot.number)
@@ -218,7 +218,7 @@ class Shift:
         return self._outcomes[:MAX_ITEMS]
 
     def _open_slots(self, handed_in: int) -> list[int]:
-        """Slots to fill. Not those whose outcome has to wait: a new job there would make it an unknown one."""
+        """Slots to fill; not those whose outcome has to wait, which a new job would make an unknown one."""
         waiting = {outcome.slot for outcome in self._outcomes[handed_in:]}
         return sorted(self._free - waiting)[: self._share]
 
