@@ -135,9 +135,7 @@ async def test_a_job_that_comes_while_a_look_is_under_way_is_not_overlooked(
 
         monkeypatch.setattr(Appetite, "delay", at_once)
         monkeypatch.setattr(Cycle, "exchange", answered_late)
-        await it.fleet.transport.call(
-            "RPUSH", it.fleet.keys.queue("never"), "x"
-        )  # rings
+        await it.fleet.transport.call("RPUSH", it.fleet.keys.queue("never"), "x")  # rings
         await it.fleet.transport.call("DEL", it.fleet.keys.queue("never"))
         await processed(it, 2)
         assert seen.inputs == [0, 2]

@@ -13,7 +13,7 @@ import math
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import Any, Self, cast
+from typing import Any, Literal, Self, cast
 
 import redis.asyncio
 from redis.client import EMPTY_RESPONSE, NEVER_DECODE
@@ -84,7 +84,9 @@ class RedisClient(AsyncCoreCommands):
     have run. Replies are text unless the client was opened with ``decode=False``.
     """
 
-    _event_dispatcher: Any = None  # named by redis-py's protocol, used by none of the methods
+    # named by redis-py's protocols, used by none of the methods
+    _event_dispatcher: Any = None
+    _is_async_client: Literal[True] = True
 
     def __init__(
         self,

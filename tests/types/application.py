@@ -1,0 +1,80 @@
+"""What a user writes, for the type checker alone: this file is never run."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from datetime import timedelta
+from typing import Any, assert_type
+
+from pydantic import BaseModel
+
+from trioaction import Action, ActionError, Connection, Middleware, Outcome, Task, Web, api, lifespan, secret
+from trioaction.testing import booted
+
+
+class Audit(Middleware):
+    async def before(self, params: Any, connection: Connection) -> Any:
+        connection.metadata["by"] = connection.address
+
+    async def after(self, params: Any, connection: Connection, outcome: Outcome) -> Any:
+        return {"seen": outcome.result} if outcome.ok else None
+
+
+class OutOfStock(ActionError):
+    http_status = 409
+
+
+class Order(Action):
+    """Order something."""
+
+    name = "shop:order"
+    task = Task(queue="orders", frequency=timedelta(hours=1))
+    web = Web("POST", "/orders/{item}")
+    middleware = (Audit(),)
+    timeout = 5
+
+    class Inputs(BaseModel):
+        item: str = "book"
+        token: str = secret("")
+
+    async def run(self, params: Inputs, connection: Connection) -> dict[str, str]:
+        if connection.kind == "cli":
+            raise OutOfStock("None left", key="item", value=params.item)
+        return {"item": params.item}
+
+
+class Plain(Action):
+    name = "shop:plain"
+
+    def run(self) -> int:
+        return 1
+
+
+@lifespan
+async def db() -> AsyncGenerator[dict[str, int]]:
+    yield {}
+
+
+async def creates_work() -> None:
+    await api.actions.enqueue("shop:order", {"item": "pen"}, queue="orders")
+    await api.actions.enqueue_in(timedelta(minutes=5), "shop:order")
+    assert_type(await api.actions.enqueue_many("shop:order", [{"item": "pen"}]), int)
+    result = await api.actions.fan_out("shop:order", [{"item": "pen"}], "orders", batch_size=10)
+    assert_type(result.fan_out_id, str)
+    status = await api.actions.fan_out_status(result.fan_out_id)
+    assert_type(status.total, int)
+    assert_type(status["completed"], Any)
+
+
+async def tests_it() -> None:
+    async with booted(Order, workers=True) as app:
+        outcome = await app.call("shop:order", {"item": "pen"})
+        assert_type(outcome, Outcome)
+        await app.until_idle()
+
+
+async def uses_redis() -> None:
+    await api.redis.set("key", "value", ex=60)
+    await api.redis.rpush("list", "a", "b")
+    async with api.redis.dedicated() as own:
+        await own.blpop(["list"], timeout=1)
