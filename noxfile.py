@@ -35,7 +35,8 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Strict type checks, of the package and from a user's side."""
     session.install(*WITH_EVERYTHING, *_group("types"), *_group("tests"))
-    session.run("basedpyright", *session.posargs)
+    python = Path(session.bin) / "python"  # else it takes the environment in .venv, which has only nox
+    session.run("basedpyright", "--pythonpath", str(python), *session.posargs)
 
 
 @nox.session

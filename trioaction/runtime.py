@@ -224,7 +224,10 @@ async def give_back(membership: Membership) -> bool:
     """
     # Shielded and bounded: else the jobs of a process that is cancelled would wait for its lease to lapse.
     with trio.move_on_after(GOODBYE, shield=True):
-        return await membership.leave() == 0
+        jobs = await membership.leave()
+        if jobs:
+            log.warning("jobs that had not ended went back to their queues", jobs=jobs)
+        return jobs == 0
     log.warning("Redis is away: what this process held there is given back when its lease lapses")
     return False
 

@@ -11,12 +11,13 @@ import math
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import structlog
 
 from trioaction.redis.scripts import Script
 from trioaction.redis.transport import Transport
+from trioaction.redis.wire import pairs
 from trioaction.resque.keys import Keys
 from trioaction.resque.payload import encode
 from trioaction.work.schedule import Look, Record, Recurrence, decode, expired, fired, planned, skipped
@@ -71,11 +72,8 @@ class Recurring:
         return Look(leads, min(dues), tuple(problems))
 
     async def _read(self) -> dict[str, bytes]:
-        answer: Any = await self._transport.call("HGETALL", self._keys.recurring)
-        reply = cast("dict[bytes, bytes] | list[bytes]", answer)
-        # without RESP3 a hash comes as a flat list
-        pairs = zip(reply[::2], reply[1::2], strict=True) if isinstance(reply, list) else reply.items()
-        return {name.decode("utf-8", "surrogateescape"): raw for name, raw in pairs}
+        records = pairs(await self._transport.call("HGETALL", self._keys.recurring))
+        return {name.decode("utf-8", "surrogateescape"): raw for name, raw in records.items()}
 
     def _record(self, turn: _Turn, action: str) -> Record | None:
         raw = turn.raws.get(action)
