@@ -127,16 +127,19 @@ class Shift:
         """The life of one slot."""
         while True:
             with slot.new_scope():
-                while not slot.expired:
-                    job = await slot.taken()
-                    completion = await self._performer.perform(job, slot)
-                    if completion.failure and not slot.expired:
-                        # at shutdown it may be its clean-up that failed: the job has not had its time
-                        await trio.lowlevel.checkpoint_if_cancelled()
-                    self._ended(slot, completion)
-                    self._free.add(slot.number)
+                await self._work_until_overdue(slot)
             if slot.job is not None:
                 await self._end_overdue(slot, slot.job)
+
+    async def _work_until_overdue(self, slot: Slot) -> None:
+        while not slot.expired:
+            job = await slot.taken()
+            completion = await self._performer.perform(job, slot)
+            if completion.failure and not slot.expired:
+                # at shutdown it may be its clean-up that failed: the job has not had its time
+                await trio.lowlevel.checkpoint_if_cancelled()
+            self._ended(slot, completion)
+            self._free.add(slot.number)
 
     async def _end_overdue(self, slot: Slot, job: Popped) -> None:
         completion, lingering = self._performer.overdue(job, slot)
