@@ -12,10 +12,21 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import settings
+
+from trioaction.config import LogSettings
+from trioaction.log import configure
 
 settings.register_profile("house", deadline=None, max_examples=50, derandomize=True)
 settings.load_profile("house")
+
+
+@pytest.fixture(autouse=True)
+def plain_log() -> None:
+    """As in production: structlog's default draws each traceback with all its variables, which takes long."""
+    configure(LogSettings(format="json", level="debug"))
+    structlog.configure(cache_logger_on_first_use=False)  # some tests capture what is logged
 
 
 @pytest.fixture(scope="session")

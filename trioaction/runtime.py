@@ -214,7 +214,12 @@ async def run_pool(runtime: Runtime, membership: Membership, draining: trio.Even
             settings=tasks,
             tally=Tally(),
         )
-        await Pool(crew, Store(runtime.transport, runtime.keys)).run(draining)
+        try:
+            await Pool(crew, Store(runtime.transport, runtime.keys)).run(draining)
+        except Exception:
+            # a mistake of ours: the next pool begins as another member, so what ran here must go back now
+            await give_back(membership)
+            raise
 
 
 async def give_back(membership: Membership) -> bool:

@@ -18,7 +18,7 @@ from trioaction.config import TaskSettings
 from trioaction.resque.payload import Child, encode
 from trioaction.work.cycle import Cycle, Fenced
 from trioaction.work.identity import Identity, this_process
-from trioaction.work.membership import SLICE, Membership, dissolve
+from trioaction.work.membership import DISSOLVE, SLICE, Membership, dissolve
 from trioaction.work.rescue import Rescuer
 
 
@@ -172,6 +172,27 @@ async def test_a_rescue_goes_in_slices_and_keeps_the_order(redis_url: str, names
         assert await fleet.list(fleet.keys.queue("q")) == []
         assert (await dissolve(fleet.transport, fleet.keys, id, "leave")).jobs == count
         assert await fleet.list(fleet.keys.queue("q")) == [element(n) for n in range(count)]
+
+
+async def test_a_rescue_that_has_begun_cannot_be_stopped_by_a_heartbeat(
+    redis_url: str, namespace: str
+) -> None:
+    async with open_fleet(redis_url, namespace) as fleet, trio.open_nursery() as nursery:
+        member = fleet.membership(slots=2)
+        told = trio.Event()
+        member.on_fenced = told.set
+        id = await member.join()
+        cycle = Cycle(fleet.transport, fleet.keys, id, ("q",), member.lease_ms)
+        await fleet.push("q", element(1), element(2))
+        await cycle.exchange([], [1, 2], NOW)
+        await lapse(fleet, id)
+        first = await DISSOLVE.run(fleet.transport, (), (namespace, id, "rescue", 1))
+        assert first[:2] == [b"more", 1]
+        nursery.start_soon(member.run)
+        await told.wait()
+        assert (await dissolve(fleet.transport, fleet.keys, id, "rescue")).code == "done"
+        assert await fleet.list(fleet.keys.queue("q")) == [element(1), element(2)]
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_job_whose_queue_is_no_list_is_kept_and_the_rest_goes_back(

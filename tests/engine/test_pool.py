@@ -20,9 +20,12 @@ from trio.testing import wait_all_tasks_blocked
 from trioaction.action import Action, Task
 from trioaction.connection import Connection
 from trioaction.redis.transport import open_transport
+from trioaction.runtime import run_pool
+from trioaction.testing import booted
 from trioaction.work.appetite import Appetite
 from trioaction.work.cycle import Cycle, Exchange
-from trioaction.work.membership import dissolve
+from trioaction.work.membership import Membership, dissolve
+from trioaction.work.performer import Performer
 
 
 class Seen:
@@ -429,3 +432,21 @@ async def test_a_child_whose_result_is_not_json_has_failed(redis_url: str, names
         assert (status.completed, status.failed) == (0, 1)
         assert status.errors[0]["error"]["type"] == "ResultNotJson"
         assert it.tally.failed == 1
+
+
+async def test_a_pool_that_crashes_gives_its_jobs_back_at_once(
+    redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> None:
+        raise AssertionError("a mistake of ours")
+
+    async with booted(Seen().action(), redis_url=redis_url, namespace=namespace) as app:
+        runtime = app.runtime
+        tasks = runtime.settings.tasks
+        member = Membership(runtime.transport, runtime.keys, tasks, runtime.identity, slots=tasks.concurrency)
+        await app.services.actions.enqueue("test:job", {"n": 1})
+        monkeypatch.setattr(Performer, "perform", broken)
+        with pytest.raises(ExceptionGroup):
+            await run_pool(runtime, member, trio.Event())
+        assert member.id is None
+        assert await runtime.transport.call("LLEN", runtime.keys.queue("q")) == 1

@@ -1,4 +1,5 @@
 """What a user writes, for the type checker alone: this file is never run."""
+# flake8: noqa: ASYNC124
 
 from __future__ import annotations
 

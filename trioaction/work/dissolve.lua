@@ -16,10 +16,15 @@
 -- include: strike_off.lua
 local keys = keys_of(ARGV[1])
 local process, most, problems = ARGV[2], tonumber(ARGV[4]), {}
-if ARGV[3] == 'rescue' and redis.call('EXISTS', keys.lease(process)) == 1 then return {'alive', 0, problems} end
+local begun = redis.call('HEXISTS', keys.process(process), 'seq') == 0
+if ARGV[3] == 'rescue' and not begun and redis.call('EXISTS', keys.lease(process)) == 1 then
+  return {'alive', 0, problems}
+end
 redis.call('PEXPIRE', keys.lease(process), 1000) -- it may not exist: a full Redis then lets the rest pass
 local slots, queues = unpack(redis.call('HMGET', keys.process(process), 'slots', 'queues'))
 if not slots then return {'gone', 0, problems} end
+-- Without its sequence a process is fenced from the first slice on; else it could renew its lease between two.
+redis.call('HDEL', keys.process(process), 'seq')
 
 local moved = 0
 for _, job in ipairs(jobs_in_flight(keys.inflight(process))) do
