@@ -18,7 +18,7 @@ from pydantic import BaseModel, RootModel
 from pydantic.errors import PydanticUserError
 
 from trioaction.action import Action, HttpMethod, Middleware, Task, Web
-from trioaction.inputs import accepted_names, required_names, takes_any_name
+from trioaction.inputs import RESERVED, accepted_names, required_names, takes_any_name
 from trioaction.lifespan import Lifespan
 
 LONGEST_NAME = 100
@@ -28,7 +28,6 @@ API_NAMES = frozenset({"actions", "config", "redis"})
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*(:[A-Za-z0-9_.-]+)*")
 _ROUTE = re.compile(r"/|(/[^/\s?#]+)+")
 _PARAMETER = re.compile(r"\{([^{}]*)\}")
-_RESERVED_INPUT = re.compile("_fanOut.*|_attempt|_jobId")
 _Kind = inspect.Parameter
 
 
@@ -162,7 +161,7 @@ def _model_problems(model: Any, module: str) -> Iterator[str]:
 
 def _input_problems(model: type[BaseModel] | None) -> Iterator[str]:
     names = (accepted_names(model) | model.model_fields.keys()) if model else ()
-    for name in sorted(name for name in names if _RESERVED_INPUT.fullmatch(name)):
+    for name in sorted(name for name in names if RESERVED.fullmatch(name)):
         yield f"the input {name} has a name that is reserved by trioaction"
 
 

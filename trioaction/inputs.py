@@ -5,6 +5,7 @@ Reads models; never validates with them.
 
 from __future__ import annotations
 
+import re
 import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
@@ -12,6 +13,8 @@ from typing import Any, cast
 from pydantic import AliasChoices, AliasPath, BaseModel, Secret, SecretBytes, SecretStr
 from pydantic.fields import FieldInfo
 
+RESERVED = re.compile("_fanOut.*|_attempt|_jobId")
+"""Names of inputs that are ours: with them a caller could fake the end of another's child."""
 _FIELD_MARKS = ("__dataclass_fields__", "__required_keys__", "_fields")
 _SECRETS = (SecretStr, SecretBytes, Secret)
 

@@ -1,5 +1,4 @@
-"""The process, from the embedded server to the open port: nested blocks whose order is that of start and
-stop.
+"""The process, from the embedded server to the open port: nested blocks in the order of start and stop.
 
 Owns who starts when, what ends when a component crashes, the signals and the exit code. It does none of the
 work itself.
@@ -47,7 +46,7 @@ POOL_HERALD, SCHEDULE_HERALD = "trioaction-doorbell", "trioaction-schedule"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
-    """What a running process is made of. ``url`` is empty for one that serves no HTTP."""
+    """What a running process is made of."""
 
     settings: Settings
     registry: Registry
@@ -325,7 +324,6 @@ class Server:
             task_status=task_status,
         )
 
-    def _not_ready(self, runtime: Runtime) -> str | None:
-        if self._draining.is_set():
-            return "the server is stopping"
+    @staticmethod
+    def _not_ready(runtime: Runtime) -> str | None:
         return None if runtime.transport.connected else "Redis is away"

@@ -1,6 +1,4 @@
-"""Tells an operator whose Redis may throw jobs away. Reads one line of the server's INFO, and changes
-nothing.
-"""
+"""Tells an operator whose Redis may throw jobs away. Changes nothing in the server."""
 
 from __future__ import annotations
 

@@ -18,12 +18,12 @@ from typing import Any, cast
 from pydantic_core import from_json
 
 from trioaction.errors import FieldError, InvalidInput, JobError, PayloadTooLarge
+from trioaction.inputs import RESERVED
 
 MAX_ELEMENT = 1024 * 1024
 """Bytes of the largest job that we enqueue: as many as one registration of a batch may carry."""
 MAX_TRACE_LINES = 100
 FAN_OUT_ID, FAN_OUT_INDEX, JOB_ID = "_fanOutId", "_fanOutIndex", "_jobId"
-_RESERVED = re.compile("_fanOut.*|_attempt|_jobId")
 _FAN_OUT_ID = re.compile(r"[0-9a-f]{32}")
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
@@ -48,7 +48,7 @@ class Job:
 
 def refuse_reserved(inputs: Mapping[str, Any]) -> None:
     """Raise InvalidInput if a caller uses input names of ours, with which it could fake a completion."""
-    reserved = [str(key) for key in inputs if str(key)[:1] == "_" and _RESERVED.fullmatch(str(key))]
+    reserved = [str(key) for key in inputs if str(key)[:1] == "_" and RESERVED.fullmatch(str(key))]
     if reserved:
         raise InvalidInput([FieldError(key, "this name is reserved by trioaction") for key in reserved])
 
@@ -121,7 +121,7 @@ def _job(action: str, inputs: dict[str, Any]) -> Job:
     if not any(key[:1] == "_" for key in inputs):
         return Job(action, inputs)
     job_id = inputs.get(JOB_ID)
-    own = {key: value for key, value in inputs.items() if not _RESERVED.fullmatch(key)}
+    own = {key: value for key, value in inputs.items() if not RESERVED.fullmatch(key)}
     return Job(action, own, _child(inputs), job_id if isinstance(job_id, str) else None)
 
 
@@ -185,7 +185,7 @@ def _unreserved(element: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(args, list):
         return element
     cleaned: list[Any] = [
-        {key: value for key, value in cast("dict[str, Any]", arg).items() if not _RESERVED.fullmatch(key)}
+        {key: value for key, value in cast("dict[str, Any]", arg).items() if not RESERVED.fullmatch(key)}
         if isinstance(arg, dict)
         else arg
         for arg in cast("list[Any]", args)

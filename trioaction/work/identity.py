@@ -1,5 +1,4 @@
-"""Who this process is, so that no other process of the fleet is ever taken for it, and whether another is
-dead.
+"""Who this process is, so that no other is ever taken for it, and whether another is dead.
 
 Knows the operating system and nothing of Redis.
 """

@@ -103,10 +103,9 @@ class Membership:
         self.on_fenced()
 
     async def leave(self) -> int:
-        """End the membership; jobs still in flight go back to the head of their queues, and are counted. A
-        checkpoint.
+        """End the membership; jobs still in flight go back to the head of their queues, and are counted.
 
-        When cancelled the record may stay behind; it is rescued when its lease lapses.
+        A checkpoint. When cancelled the record may stay behind; it is rescued when its lease lapses.
         """
         async with self._lock:
             if self.id is None:
@@ -117,10 +116,9 @@ class Membership:
 
 
 async def dissolve(transport: Transport, keys: Keys, id: str, mode: str) -> Dissolved:
-    """End the membership of ``id`` in slices; ``mode`` is "rescue" (if its lease has lapsed) or "leave". A
-    checkpoint.
+    """End the membership of ``id`` in slices; ``mode`` is "rescue" (if its lease has lapsed) or "leave".
 
-    When cancelled a part of its jobs may have moved; calling it again goes on.
+    A checkpoint. When cancelled a part of its jobs may have moved; calling it again goes on.
     """
     moved = 0
     while True:

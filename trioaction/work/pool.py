@@ -33,10 +33,9 @@ class Pool:
         return len(self._shift.running) if self._shift else 0
 
     async def run(self, draining: trio.Event) -> None:
-        """Work until ``draining`` is set and what runs has ended, or has used up the grace period. A
-        checkpoint.
+        """Work until ``draining`` is set and what runs has ended, or has used up the grace period.
 
-        When cancelled, jobs that run are cancelled. Those that did not end stay in flight for
+        A checkpoint. When cancelled, jobs that run are cancelled. Those that did not end stay in flight for
         `Membership.leave`.
         """
         async with trio.open_nursery() as nursery:

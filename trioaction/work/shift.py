@@ -8,7 +8,7 @@ known to be in Redis is kept: an outcome is dropped only when Redis has it, or w
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
@@ -91,11 +91,10 @@ class Shift:
         return [slot.job for slot in self._slots.values() if slot.job is not None]
 
     async def run(self, draining: trio.Event) -> None:
-        """Work until fenced, or until drained: no new jobs, and the grace period for those that run. A
-        checkpoint.
+        """Work until fenced, or until drained: no new jobs, and the grace period for those that run.
 
-        When cancelled, jobs that run are cancelled and stay in flight; so do those that outlast the grace
-        period.
+        A checkpoint. When cancelled, jobs that run are cancelled and stay in flight; so do those that outlast
+        the grace period.
         """
         self._crew.membership.on_fenced = self._fence
         with self._scope:
@@ -180,10 +179,10 @@ class Shift:
         self._woken = trio.Event()
         await self._woken.wait()
 
-    async def _carefully(self, step: Callable[[], object]) -> None:
+    async def _carefully(self, step: Callable[[], Awaitable[None]]) -> None:
         """One step with Redis; whatever goes wrong, what is not known to be in Redis is kept."""
         try:
-            await step()  # pyright: ignore[reportGeneralTypeIssues]
+            await step()
         except Fenced:
             self._crew.membership.fenced(self._process)
         except RedisError as error:
