@@ -3,7 +3,7 @@
 Everything an application needs is here; ``trioaction.testing`` is for its tests.
 """
 
-from trioaction.action import Action, Middleware, Task, Web, secret
+from trioaction.action import Action, Backoff, Middleware, Task, Web, secret
 from trioaction.api import api
 from trioaction.connection import Connection
 from trioaction.errors import ActionError, RateLimited, TrioactionError, Unavailable, UnknownAction
@@ -13,6 +13,7 @@ from trioaction.outcome import Outcome
 __all__ = [
     "Action",
     "ActionError",
+    "Backoff",
     "Connection",
     "Middleware",
     "Outcome",

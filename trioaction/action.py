@@ -1,4 +1,4 @@
-"""What an application declares: ``Action``, ``Task``, ``Web``, ``Middleware``, ``secret()``.
+"""What an application declares: ``Action``, ``Task``, ``Backoff``, ``Web``, ``Middleware``, ``secret()``.
 
 Declarations only: nothing here runs an action or does I/O. ``registry`` checks them at start-up.
 """
@@ -20,15 +20,43 @@ HttpMethod = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Backoff:
+    """How long a job waits for its next attempt: exponential, with jitter.
+
+    ``first`` seconds after the first attempt, ``factor`` times as long after each further one, ``longest`` at
+    most. Chance takes away up to the part ``jitter`` of it, so that jobs that failed together do not come back
+    together.
+    """
+
+    first: float = 1.0
+    factor: float = 2.0
+    longest: float = 3600.0
+    jitter: float = 0.5
+
+    def delay(self, attempt: int, chance: float) -> float:
+        """Seconds to wait after ``attempt`` (1 is the first) failed; ``chance`` is between 0 and 1."""
+        doublings = min(attempt - 1, 64)  # far beyond any sensible `longest`, and no overflow
+        return min(self.longest, self.first * self.factor**doublings) * (1 - self.jitter * chance)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """How an action runs as a background job.
 
     ``queue`` is required. ``frequency`` makes it recurring: a bare number is milliseconds, a
     ``timedelta`` says its own unit; one run per interval over the whole fleet.
+
+    A job that fails is run again up to ``retries`` times, ``backoff`` later (a `Backoff`, or always the same
+    seconds or ``timedelta``), if what it raised is one of ``retry_on`` and none of ``no_retry_on``. Inputs that do
+    not fit the action are never tried again. Processes that die, and shutdowns, cost no attempt.
     """
 
     queue: str = ""
     frequency: float | timedelta | None = None
+    retries: int = 0
+    backoff: Backoff | float | timedelta = Backoff()
+    retry_on: tuple[type[Exception], ...] = (Exception,)
+    no_retry_on: tuple[type[Exception], ...] = ()
 
     @property
     def interval(self) -> float | None:

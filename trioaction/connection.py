@@ -10,12 +10,13 @@ ConnectionKind = Literal["web", "websocket", "cli", "task"]
 
 @dataclass(frozen=True, slots=True)
 class JobContext:
-    """The job behind a ``task`` connection: where it came from and which slot runs it."""
+    """The job behind a ``task`` connection: where it came from, which slot runs it, and which attempt it is."""
 
     queue: str
     worker: str
     fan_out_id: str | None = None
     fan_out_index: int | None = None
+    attempt: int = 1
 
 
 @dataclass(slots=True)
@@ -34,6 +35,11 @@ class Connection:
     headers: dict[str, str] = field(default_factory=dict[str, str])
     job: JobContext | None = None
     metadata: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def attempt(self) -> int:
+        """1, or for a job that has failed before (see `Task.retries`) how often it has been tried, with this one."""
+        return 1 if self.job is None else self.job.attempt
 
     def for_call(self, call_id: str) -> Connection:
         """The same caller with fresh per-call state, for one of several calls on a websocket."""

@@ -17,12 +17,15 @@ from typing import Any, cast, get_args
 from pydantic import BaseModel, RootModel
 from pydantic.errors import PydanticUserError
 
-from trioaction.action import Action, HttpMethod, Middleware, Task, Web
+from trioaction.action import Action, Backoff, HttpMethod, Middleware, Task, Web
 from trioaction.inputs import RESERVED, accepted_names, required_names, takes_any_name
 from trioaction.lifespan import Lifespan
 
 LONGEST_NAME = 100
 LONGEST_QUEUE = 200
+MOST_RETRIES = 1000
+LONGEST_BACKOFF = 365 * 24 * 3600
+"""Seconds."""
 METHODS: tuple[str, ...] = get_args(HttpMethod)
 API_NAMES = frozenset({"actions", "config", "redis"})
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*(:[A-Za-z0-9_.-]+)*")
@@ -173,6 +176,7 @@ def _task_problems(task: Any, model: type[BaseModel] | None) -> Iterator[str]:
         return
     yield from _queue_problems(task.queue)
     yield from _frequency_problems(task.frequency)
+    yield from _retry_problems(task)
     required = required_names(model) if model and task.frequency is not None else []
     if required:
         yield (
@@ -194,6 +198,37 @@ def _frequency_problems(frequency: Any) -> Iterator[str]:
     value = seconds_of(frequency)
     if value is not None and not (_is_number(value) and value > 0):
         yield f"frequency = {frequency!r}: it must be milliseconds or a timedelta, and above 0"
+
+
+def _retry_problems(task: Task) -> Iterator[str]:
+    retries: Any = task.retries
+    if type(retries) is not int or not 0 <= retries <= MOST_RETRIES:
+        yield f"retries = {retries!r}: it must be a whole number from 0 to {MOST_RETRIES}"
+    for name in ("retry_on", "no_retry_on"):
+        classes: Any = getattr(task, name)
+        if not isinstance(classes, tuple) or not all(
+            _is_exception(c) for c in cast("tuple[Any, ...]", classes)
+        ):
+            yield f"{name} = {classes!r}: it must be a tuple of exception classes, like (OSError,)"
+    yield from _backoff_problems(task.backoff)
+
+
+def _backoff_problems(backoff: Any) -> Iterator[str]:
+    if not isinstance(backoff, Backoff):
+        seconds = seconds_of(backoff)
+        if seconds is None or not _is_between(seconds, 0, LONGEST_BACKOFF):
+            yield f"backoff = {backoff!r}: it must be a Backoff, seconds or a timedelta, and not negative"
+        return
+    limits = {"first": LONGEST_BACKOFF, "longest": LONGEST_BACKOFF, "jitter": 1}
+    for name, most in limits.items():
+        if not _is_between(getattr(backoff, name), 0, most):
+            yield f"backoff has {name} = {getattr(backoff, name)!r}: it must be between 0 and {most}"
+    if not _is_between(backoff.factor, 1, 1000):
+        yield f"backoff has factor = {backoff.factor!r}: it must be between 1 and 1000"
+
+
+def _is_exception(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, Exception)
 
 
 def _web_problems(web: Any, model: type[BaseModel] | None, *, checked: bool) -> Iterator[str]:
@@ -238,6 +273,10 @@ def _parameter_problems(route: str, model: type[BaseModel] | None) -> Iterator[s
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_between(value: Any, least: float, most: float) -> bool:
+    return _is_number(value) and least <= value <= most
 
 
 def _list(words: Sequence[str]) -> str:

@@ -18,6 +18,7 @@ from trioaction.action import Middleware
 from trioaction.connection import Connection
 from trioaction.errors import ActionCrashed, ActionTimeout, TrioactionError
 from trioaction.log import masked, shortened
+from trioaction.meter import UNKNOWN, Meter
 from trioaction.outcome import Outcome
 from trioaction.registry import ActionSpec, Registry
 from trioaction.validation import validated
@@ -57,6 +58,7 @@ class Executor:
         self, registry: Registry, *, timeout: float, threads: int, job_threads: int, longest: int = 100
     ) -> None:
         self.registry = registry
+        self.meter = Meter()
         self._timeout = timeout
         self._threads = trio.CapacityLimiter(threads)
         self._job_threads = trio.CapacityLimiter(job_threads)
@@ -76,10 +78,12 @@ class Executor:
         left to itself and its result is dropped. The action's own deadline is no cancellation but an outcome.
         """
         started = perf_counter()
+        kind, running = connection.kind, self.meter.running
+        running[kind] += 1
         spec = None
         try:
             spec = self.registry.get(name)
-            params = validated(spec, raw, trusted=connection.kind == "task")
+            params = validated(spec, raw, trusted=kind == "task")
             thread = None if spec.is_async else LingeringThread(self._limiter(connection))
             timeout = self._timeout if spec.timeout is None else spec.timeout
             if deadline is None:
@@ -97,7 +101,10 @@ class Executor:
             outcome = _failed(name, raised, started)
         except BaseExceptionGroup as group:
             outcome = _failed(name, _without_cancellation(name, group), started)
-        level = _level(connection.kind, outcome)
+        finally:
+            running[kind] -= 1
+        self.meter.count(UNKNOWN if spec is None else spec.name, kind, outcome)
+        level = _level(kind, outcome)
         if _is_logged(level):
             self._record(level, name, spec, raw=raw, connection=connection, outcome=outcome)
         return outcome
@@ -115,6 +122,7 @@ class Executor:
         spec = self.registry.get(name)
         timeout = self._timeout if spec.timeout is None else spec.timeout
         outcome = _timed_out(name, timeout, thread, seconds)
+        self.meter.count(name, connection.kind, outcome)
         self._record(logging.WARNING, name, spec, raw=raw, connection=connection, outcome=outcome)
         return outcome
 

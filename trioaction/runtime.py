@@ -293,7 +293,7 @@ class Server:
 
     async def _run_scheduler(self, runtime: Runtime) -> None:
         tasks = self._settings.tasks
-        prefixes = [runtime.keys.schedule]
+        prefixes = [runtime.keys.schedule, runtime.keys.retry]
         async with open_doorbell(
             runtime.redis_url, prefixes=prefixes, name=SCHEDULE_HERALD, safety=30.0, lazy=True
         ) as bell:

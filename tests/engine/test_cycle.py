@@ -82,8 +82,8 @@ async def test_the_same_sequence_again_changes_nothing_and_answers_the_same(
         id, cycle = await fleet.member(slots=3)
         await fleet.push("q", *(element(n) for n in range(5)))
         (job, *_) = (await cycle.exchange([], [1], NOW)).popped
-        words = done(job)
-        args = (namespace, id, 30_000, 2, "now", "", 1, 2, 1, *words, 3, 2, "q")
+        words = done(job).words
+        args = (namespace, id, 30_000, 2, "now", "", 1, 2, 1, len(words), *words, 3, 2, "q")
         first = await CYCLE.run(fleet.transport, (), args)
         again = await CYCLE.run(fleet.transport, (), args)
         assert first[2] == again[2] == [b"2", b"q", element(1), b"3", b"q", element(2)]
@@ -236,9 +236,9 @@ async def test_the_guard_of_a_recurring_action_goes_with_its_run_only(redis_url:
         _, cycle = await fleet.member(slots=2)
         await fleet.push("q", element(1), element(2))
         one, two = (await cycle.exchange([], [1, 2], NOW)).popped
-        await fleet.transport.call("SET", fleet.keys.guard("test:job"), "run2")
+        await fleet.transport.call("SET", fleet.keys.guard("test:job"), "run2 60000")
         await cycle.exchange([done(one, recurring="test:job", job_id="run1")], [], NOW)
-        assert await fleet.get(fleet.keys.guard("test:job")) == b"run2"
+        assert await fleet.get(fleet.keys.guard("test:job")) == b"run2 60000"
         await cycle.exchange([done(two, recurring="test:job", job_id="run2")], [], NOW)
         assert await fleet.get(fleet.keys.guard("test:job")) is None
 

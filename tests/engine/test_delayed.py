@@ -69,7 +69,7 @@ async def test_a_delayed_job_waits_as_node_resque_writes_it(redis_url: str, name
 async def test_equal_jobs_at_the_same_second_all_wait_and_all_run(redis_url: str, namespace: str) -> None:
     async with open_leader(redis_url, namespace) as (fleet, promotion):
         await put_off(fleet, NOW, element(1), element(1))
-        await promotion.look(ME, NOW)
+        await promotion.delayed(ME, NOW)
         assert await fleet.list(fleet.keys.queue("q")) == [element(1), element(1)]
         assert await left(fleet) == {fleet.keys.queue("q"), fleet.keys.queues}
 
@@ -105,13 +105,13 @@ async def test_jobs_move_in_the_order_of_their_seconds_when_they_are_due(
         await put_off(fleet, NOW + 1, element(4))
         await put_off(fleet, NOW - 100, element(1), element(2))
         await put_off(fleet, NOW, element(3))
-        early = await promotion.look(ME, NOW - 100.5)
+        early = await promotion.delayed(ME, NOW - 100.5)
         assert (early.leads, early.due) == (True, NOW - 100)
         assert await fleet.list(fleet.keys.queue("q")) == []
-        late = await promotion.look(ME, NOW + 0.999)
+        late = await promotion.delayed(ME, NOW + 0.999)
         assert (late.leads, late.due, late.problems) == (True, NOW + 1, ())
         assert await fleet.list(fleet.keys.queue("q")) == [element(n) for n in (1, 2, 3)]
-        assert (await promotion.look(ME, NOW + 1)).due == math.inf
+        assert (await promotion.delayed(ME, NOW + 1)).due == math.inf
         assert await left(fleet) == {fleet.keys.queue("q"), fleet.keys.queues}
         assert await fleet.transport.call("SMISMEMBER", fleet.keys.queues, "q") == [1]
 
@@ -122,7 +122,7 @@ async def test_much_that_is_due_moves_in_slices(redis_url: str, namespace: str) 
         for at in range(0, len(jobs), 150):
             await put_off(fleet, NOW + at // 150, *jobs[at : at + 150])
         moved, looks = 0, 0
-        while (found := await promotion.look(ME, NOW + 100)).due != math.inf:
+        while (found := await promotion.delayed(ME, NOW + 100)).due != math.inf:
             now_moved = await fleet.transport.call("LLEN", fleet.keys.queue("q"))
             assert found.due <= NOW + 100
             assert 0 < now_moved - moved <= SLICE
@@ -135,9 +135,9 @@ async def test_large_jobs_move_about_a_mebibyte_at_a_time(redis_url: str, namesp
     async with open_leader(redis_url, namespace) as (fleet, promotion):
         jobs = [encode("test:large", "q", {"n": n, "x": "x" * 400_000}) for n in range(4)]
         await put_off(fleet, NOW, *jobs)
-        assert (await promotion.look(ME, NOW)).due == NOW
+        assert (await promotion.delayed(ME, NOW)).due == NOW
         assert await fleet.transport.call("LLEN", fleet.keys.queue("q")) == 3
-        assert (await promotion.look(ME, NOW)).due == math.inf
+        assert (await promotion.delayed(ME, NOW)).due == math.inf
         assert await fleet.list(fleet.keys.queue("q")) == jobs
 
 
@@ -149,7 +149,7 @@ async def test_who_does_not_lead_writes_nothing(redis_url: str, namespace: str) 
             if leader is not None:
                 await fleet.transport.call("SET", fleet.keys.resque_leader, leader)
             before = await snapshot(fleet)
-            assert not (await promotion.look(ME, NOW)).leads
+            assert not (await promotion.delayed(ME, NOW)).leads
             assert await snapshot(fleet) == before
 
 
@@ -180,7 +180,7 @@ def raw_jobs(draw: st.DrawFn) -> tuple[str, bytes]:
 async def test_the_bytes_of_a_job_stay_as_they_are(redis_url: str, jobs: list[tuple[str, bytes]]) -> None:
     async with open_leader(redis_url, f"t{uuid.uuid4().hex[:10]}") as (fleet, promotion):
         await put_off(fleet, NOW, *(raw for _, raw in jobs))
-        assert (await promotion.look(ME, NOW)).problems == ()
+        assert (await promotion.delayed(ME, NOW)).problems == ()
         for queue in {queue for queue, _ in jobs}:
             wanted = [raw for other, raw in jobs if other == queue]
             assert await fleet.list(fleet.keys.queue(queue)) == wanted
@@ -204,7 +204,7 @@ async def test_what_some_worker_may_read_gets_to_its_queue(
 ) -> None:
     async with open_leader(redis_url, namespace) as (fleet, promotion):
         await put_off(fleet, NOW, raw)
-        await promotion.look(ME, NOW)
+        await promotion.delayed(ME, NOW)
         assert await fleet.list(fleet.keys.queue("q")) == [raw]
 
 
@@ -224,7 +224,7 @@ async def test_an_element_without_a_queue_goes_to_the_failed_list(
 ) -> None:
     async with open_leader(redis_url, namespace) as (fleet, promotion):
         await put_off(fleet, NOW, element(1), raw, element(2))
-        assert (await promotion.look(ME, NOW)).due == math.inf
+        assert (await promotion.delayed(ME, NOW)).due == math.inf
         assert await fleet.list(fleet.keys.queue("q")) == [element(1), element(2)]
         (text,) = await fleet.list(fleet.keys.failed)
         entry = json.loads(text)
@@ -253,7 +253,7 @@ async def test_an_element_too_large_for_the_failed_list_is_kept_as_it_is(
     async with open_leader(redis_url, namespace) as (fleet, promotion):
         raw = b"x" * (MIB + 1)
         await put_off(fleet, NOW, raw)
-        (problem,) = (await promotion.look(ME, NOW)).problems
+        (problem,) = (await promotion.delayed(ME, NOW)).problems
         assert fleet.keys.stranded_jobs in problem
         assert await fleet.list(fleet.keys.stranded_jobs) == [raw]
 
@@ -262,7 +262,7 @@ async def test_without_a_failed_list_the_entry_is_kept_elsewhere(redis_url: str,
     async with open_leader(redis_url, namespace) as (fleet, promotion):
         await fleet.transport.call("SET", fleet.keys.failed, "foreign")
         await put_off(fleet, NOW, b"no json", element(1))
-        (problem,) = (await promotion.look(ME, NOW)).problems
+        (problem,) = (await promotion.delayed(ME, NOW)).problems
         assert fleet.keys.stranded_failures in problem
         (entry,) = await fleet.list(fleet.keys.stranded_failures)
         assert base64.b64decode(json.loads(entry)["payload"]["raw_base64"]) == b"no json"
@@ -278,7 +278,7 @@ async def test_jobs_for_a_queue_that_is_no_list_wait_on_while_others_move(
     async with open_leader(redis_url, namespace) as (fleet, promotion):
         await fleet.transport.call("SET", fleet.keys.queue("bad"), "foreign")
         await put_off(fleet, NOW, element(1, "bad"), element(2), element(3, "bad"), element(4))
-        found = await promotion.look(ME, NOW)
+        found = await promotion.delayed(ME, NOW)
         assert found.due > NOW
         assert [fleet.keys.queue("bad") in problem for problem in found.problems] == [True]
         assert await fleet.list(fleet.keys.queue("q")) == [element(2), element(4)]
@@ -287,7 +287,7 @@ async def test_jobs_for_a_queue_that_is_no_list_wait_on_while_others_move(
         assert list(waits_in) == [f"delayed:{int(found.due)}".encode()]
 
         await fleet.transport.call("DEL", fleet.keys.queue("bad"))
-        assert (await promotion.look(ME, found.due)).due == math.inf
+        assert (await promotion.delayed(ME, found.due)).due == math.inf
         assert await fleet.list(fleet.keys.queue("bad")) == [element(1, "bad"), element(3, "bad")]
 
 
@@ -298,7 +298,7 @@ async def test_a_job_that_waits_on_passes_over_a_second_that_is_no_list(
         await fleet.transport.call("SET", fleet.keys.queue("bad"), "foreign")
         await fleet.transport.call("SET", fleet.keys.delayed(NOW + 60), "foreign")
         await put_off(fleet, NOW, element(1, "bad"))
-        assert (await promotion.look(ME, NOW)).due == NOW + 61
+        assert (await promotion.delayed(ME, NOW)).due == NOW + 61
 
 
 async def test_a_second_that_is_no_list_or_has_none_is_done_with(redis_url: str, namespace: str) -> None:
@@ -307,7 +307,7 @@ async def test_a_second_that_is_no_list_or_has_none_is_done_with(redis_url: str,
         for second in (NOW - 2, NOW - 1):
             await fleet.transport.call("ZADD", fleet.keys.schedule, second, second)
         await put_off(fleet, NOW, element(1))
-        found = await promotion.look(ME, NOW)
+        found = await promotion.delayed(ME, NOW)
         assert (found.due, [fleet.keys.delayed(NOW - 2) in text for text in found.problems]) == (
             math.inf,
             [True],
@@ -331,7 +331,7 @@ async def test_another_key_of_the_wrong_type_stops_nothing_half_way(
         }[wrong]
         await fleet.transport.call("DEL", key)
         await fleet.transport.call("HSET", key, "foreign", 1)
-        found = await promotion.look(ME, NOW)
+        found = await promotion.delayed(ME, NOW)
         assert found.leads
         assert bool(found.problems) == (wrong in ("schedule", "queues"))
         moved = [] if wrong == "schedule" else [element(1), element(2)]
@@ -348,6 +348,6 @@ async def test_a_full_redis_still_moves_delayed_jobs(valkey_binary: Path) -> Non
         await fleet.transport.call("CONFIG", "SET", "maxmemory", "1")
         with pytest.raises(OutOfMemoryError):
             await put_off(fleet, NOW, element(100))
-        assert (await promotion.look(ME, NOW)).due == math.inf
+        assert (await promotion.delayed(ME, NOW)).due == math.inf
         assert await fleet.list(fleet.keys.queue("q")) == [element(n) for n in range(100)]
         assert len(await fleet.list(fleet.keys.failed)) == 1

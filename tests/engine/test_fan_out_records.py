@@ -27,7 +27,7 @@ async def test_a_new_record_has_all_its_fields_and_an_owner(redis_url: str, name
         assert await fleet.record() == {
             **{"total": "3", "announced": "1", "registered": "0", "completed": "0", "failed": "0"},
             **{"cancelled": "0", "pending": "0", "sealed": "0", "hwm": "0", "owner": OWNER, "ttl": str(TTL)},
-            **{"created": "1", "action": '"a:b"', "queue": '"q"'},
+            **{"result_ttl": str(TTL), "created": "1", "action": '"a:b"', "queue": '"q"'},
         }
         assert await fleet.owned() == {ID.encode()}
         assert TTL - 5000 < min(await fleet.ttls()) <= TTL

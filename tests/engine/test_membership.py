@@ -233,6 +233,7 @@ async def test_started_bits_follow_the_jobs(redis_url: str, namespace: str) -> N
             "hwm": 1,
             "sealed": 1,
             "ttl": 60_000,
+            "result_ttl": 60_000,
         }
         await fleet.transport.call("HSET", at, *(word for pair in record.items() for word in pair))
         await fleet.push("q", encode("test:job", "q", {}, child=Child(fan_out, 0)))

@@ -77,7 +77,7 @@ async def test_an_action_without_a_record_runs_at_once(redis_url: str, namespace
             (job.job_id or "").encode(),
         )
         guard = fleet.keys.guard("test:hourly")
-        assert await fleet.get(guard) == (job.job_id or "").encode()
+        assert await fleet.get(guard) == f"{job.job_id} {300_000 + LEASE + MARGIN}".encode()
         ttl = await fleet.transport.call("PTTL", guard)
         assert LEASE + MARGIN < ttl <= 300_000 + LEASE + MARGIN
         assert await fleet.transport.call("SMISMEMBER", fleet.keys.queues, "scheduler") == [1]

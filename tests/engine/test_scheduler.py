@@ -88,7 +88,7 @@ class Schedulers:
         async with (
             open_transport(self.url, name=process.id) as transport,
             open_doorbell(
-                self.url, prefixes=[self.keys.schedule], name=process.id, safety=FOR_EVER
+                self.url, prefixes=[self.keys.schedule, self.keys.retry], name=process.id, safety=FOR_EVER
             ) as process.bell,
         ):
             scheduler = Scheduler(
@@ -307,6 +307,7 @@ async def test_who_leads_no_more_is_not_rung_either(redis_url: str, namespace: s
     async with open_schedulers(redis_url, namespace) as (fleet, schedulers):
         process = await schedulers.start("py-h:1.aaaaaa", renew=0.02)
         await until(lambda: process.bell is not None and process.bell.armed)
+        await fleet.transport.call("SET", fleet.keys.leader, NODE)
         await fleet.transport.call("SET", fleet.keys.resque_leader, NODE)
         await until(lambda: process.bell is not None and not process.bell.armed)
 

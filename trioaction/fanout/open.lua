@@ -16,7 +16,7 @@ if redis.call('EXISTS', keys.process(owner)) == 0 then return {'no_owner', keys.
 if not fits(owned, 'set') then return {'wrongtype', owned} end
 redis.call('HSET', at,
   'total', announced and ARGV[5] or 0, 'announced', announced and 1 or 0, 'registered', 0, 'completed', 0, 'failed', 0,
-  'cancelled', 0, 'pending', 0, 'sealed', 0, 'hwm', 0, 'owner', owner, 'ttl', ARGV[4], 'created', ARGV[6],
+  'cancelled', 0, 'pending', 0, 'sealed', 0, 'hwm', 0, 'owner', owner, 'ttl', ARGV[4], 'result_ttl', ARGV[4], 'created', ARGV[6],
   'action', ARGV[7], 'queue', ARGV[8])
 redis.call('SADD', owned, id)
 touch_all(keys, {[id] = true})

@@ -10,15 +10,16 @@ local function read_record(at)
     local key = at .. ':' .. part
     if not fits(key, wanted) then return {code = 'wrongtype', key = key} end
   end
-  local numbers = redis.call('HMGET', at, 'hwm', 'ttl', 'registered', 'completed', 'failed')
-  for field = 1, 5 do
+  local numbers = redis.call('HMGET', at, 'hwm', 'ttl', 'result_ttl', 'registered', 'completed', 'failed')
+  for field = 1, 6 do
     if not string.find(numbers[field] or '', '^%d+$') then return {code = 'wrongtype', key = at} end
   end
-  return {at = at, hwm = tonumber(numbers[1]), ttl = tonumber(numbers[2])}
+  return {at = at, hwm = tonumber(numbers[1]), ttl = tonumber(numbers[2]), result_ttl = tonumber(numbers[3])}
 end
 
--- The record with `at` (its key), `hwm` and `ttl`; or one with a `code` and the `key` that is the matter: "gone", or
--- "wrongtype" if any of its keys, or a number in it, is not what it should be. A script checks that before it writes.
+-- The record with `at` (its key), `hwm`, `ttl` and `result_ttl` (in ms: what is in force, and what was asked for); or one
+-- with a `code` and the `key` that is the matter: "gone", or "wrongtype" if any of its keys, or a number in it, is not what
+-- it should be. A script checks that before it writes.
 local function record_of(keys, id)
   local record = fan_out_records[id]
   if not record then

@@ -24,6 +24,7 @@ local function keys_of(namespace)
     leader = own .. 'leader',
     recurring = own .. 'recurring',
     guard = function(action) return own .. 'guard:' .. action end,
+    retry = own .. 'retry',
     stranded_jobs = own .. 'stranded:jobs',
     stranded_failures = own .. 'stranded:failed',
     fan_out = function(id) return own .. 'fanout:' .. id end,

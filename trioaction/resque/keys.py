@@ -105,8 +105,13 @@ class Keys:
         return self.own("recurring")
 
     def guard(self, action: str) -> str:
-        """The id of the run of a recurring action that has not finished yet."""
+        """The run of a recurring action that has not finished yet: its job id and the TTL of this key in ms."""
         return self.own(f"guard:{action}")
+
+    @property
+    def retry(self) -> str:
+        """Sorted set of the job elements that wait for their next attempt, by when it is due in Unix ms."""
+        return self.own("retry")
 
     @property
     def stranded_jobs(self) -> str:

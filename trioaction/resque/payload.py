@@ -23,7 +23,7 @@ from trioaction.inputs import RESERVED
 MAX_ELEMENT = 1024 * 1024
 """Bytes of the largest job that we enqueue: as many as one registration of a batch may carry."""
 MAX_TRACE_LINES = 100
-FAN_OUT_ID, FAN_OUT_INDEX, JOB_ID = "_fanOutId", "_fanOutIndex", "_jobId"
+FAN_OUT_ID, FAN_OUT_INDEX, JOB_ID, ATTEMPT = "_fanOutId", "_fanOutIndex", "_jobId", "_attempt"
 _FAN_OUT_ID = re.compile(r"[0-9a-f]{32}")
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
@@ -38,12 +38,13 @@ class Child:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job element, read: ``inputs`` are the caller's, without our fields."""
+    """A job element, read: ``inputs`` are the caller's, without our fields. ``attempt`` is 1 for the first."""
 
     action: str
     inputs: dict[str, Any]
     child: Child | None = None
     job_id: str | None = None
+    attempt: int = 1
 
 
 def refuse_reserved(inputs: Mapping[str, Any]) -> None:
@@ -120,9 +121,15 @@ def _inputs(args: Any) -> dict[str, Any]:
 def _job(action: str, inputs: dict[str, Any]) -> Job:
     if not any(key[:1] == "_" for key in inputs):
         return Job(action, inputs)
-    job_id = inputs.get(JOB_ID)
+    job_id, attempt = inputs.get(JOB_ID), inputs.get(ATTEMPT)
     own = {key: value for key, value in inputs.items() if not RESERVED.fullmatch(key)}
-    return Job(action, own, _child(inputs), job_id if isinstance(job_id, str) else None)
+    return Job(
+        action,
+        own,
+        _child(inputs),
+        job_id if isinstance(job_id, str) else None,
+        attempt if type(attempt) is int and attempt > 0 else 1,
+    )
 
 
 def _child(inputs: Mapping[str, Any]) -> Child | None:
@@ -145,6 +152,20 @@ def child_of(raw: bytes) -> Child | None:
         return _child(_inputs(element.get("args", [])))
     except (ValueError, AttributeError, JobError):
         return None
+
+
+def next_attempt(raw: bytes, *, queue: str, attempt: int, job_id: str) -> bytes:
+    """The copy of a job's element with which it is tried again, in ``queue``: the same but for our fields.
+
+    Raises InvalidInput if it cannot be written as JSON again, because it has numbers too large to read.
+    """
+    element = cast("dict[str, Any]", from_json(raw, allow_inf_nan=False))
+    inputs = _inputs(element.get("args", []))
+    child = {name: inputs[name] for name in (FAN_OUT_ID, FAN_OUT_INDEX) if name in inputs}
+    values = {**child, JOB_ID: job_id, ATTEMPT: attempt}
+    values |= {key: value for key, value in inputs.items() if key not in values}
+    head = {"class": element["class"], "queue": queue, "args": [values]}
+    return encode_value(head | {key: value for key, value in element.items() if key not in head}).encode()
 
 
 def failed_entry(raw: bytes, *, worker: str, queue: str, error: BaseException, now: datetime) -> bytes:

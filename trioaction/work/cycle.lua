@@ -2,7 +2,7 @@
 --
 -- KEYS: none; all are made from the namespace.
 -- ARGV: namespace, process id, lease in ms, sequence, run_at, the queue that had the last turn of "*", number of outcomes, of free
---   slots and of queues; then the outcomes (eight words each, see finish.lua), the free slots (highest first) and
+--   slots and of queues; then the outcomes (see finish.lua), the free slots (highest first) and
 --   the queues.
 -- Returns {"gone"} if the process has no record (any more), {"stale"} for a sequence below the last one, else
 --   {"ok", codes, popped, last queue, problems}: codes has one text per outcome ("" if all is well), popped is flat triples
@@ -12,6 +12,7 @@
 -- include: ../fanout/identity.lua
 -- include: ../fanout/started.lua
 -- include: ../fanout/account.lua
+-- include: ../fanout/put_off.lua
 -- include: ../fanout/touch.lua
 -- include: inflight.lua
 -- include: working.lua
@@ -28,7 +29,7 @@ if not last then return {'gone'} end
 if tonumber(sequence) < tonumber(last) then return {'stale'} end
 
 local outcomes, frees, first = tonumber(ARGV[7]), tonumber(ARGV[8]), 10
-local first_free = first + outcomes * FINISH_WORDS
+local starts, first_free = outcomes_from(ARGV, first, outcomes)
 local free, queues = {}, {}
 for at = first_free, first_free + frees - 1 do free[#free + 1] = ARGV[at] end
 for at = first_free + frees, #ARGV do queues[#queues + 1] = ARGV[at] end
@@ -53,7 +54,7 @@ if sequence == last then
 end
 
 redis.call('HSET', keys.process(process), 'seq', sequence)
-local codes = finish_all(keys, cycle, ARGV, first, outcomes)
+local codes = finish_all(keys, cycle, ARGV, starts)
 if #free > 0 then pop_all(keys, cycle, queues) end
 free_slots(keys, cycle)
 touch_all(keys, cycle.touched)

@@ -41,6 +41,8 @@ class Completion(NamedTuple):
 
     ``failure`` is its failed entry, empty after a success; ``fan_out``, ``child_index`` and ``entry`` are
     for the child of a fan-out, ``recurring`` (the action) and ``job_id`` for a run of a recurring action.
+    A job that is tried again has neither succeeded nor failed: ``retry`` is the element of its next attempt,
+    at ``due`` (Unix ms), which is ``delay`` ms from now.
     """
 
     slot: int
@@ -51,11 +53,23 @@ class Completion(NamedTuple):
     entry: bytes = b""
     recurring: str = ""
     job_id: str = ""
+    retry: bytes = b""
+    due: int = 0
+    delay: int = 0
 
     @property
     def size(self) -> int:
         """Bytes that it adds to an exchange, but for a few."""
-        return len(self.failure) + len(self.entry)
+        return len(self.failure) + len(self.entry) + len(self.retry)
+
+    @property
+    def words(self) -> tuple[bytes | str | int, ...]:
+        """Itself without the empty fields at its end: most jobs have just ended, and are no one's child."""
+        if self.retry:
+            return self
+        if self.recurring:
+            return self[:8]
+        return self[:6] if self.fan_out else self[:3] if self.failure else self[:2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +123,9 @@ class Cycle:
             *(len(outcomes), len(free), len(self._queues)),
         ]
         for outcome in outcomes:
-            args += outcome
+            words = outcome.words
+            args.append(len(words))
+            args += words
         args += sorted(free, reverse=True)
         args += self._queues
         reply = await self._answer(CYCLE, args)

@@ -1,58 +1,51 @@
 -- Finishes jobs with everything that their end means, so that no effect can be lost on its own. Slots that end are
 -- noted in `cycle.ended`; free_slots() clears those that got no new job in the same cycle.
--- Each outcome is eight words: slot, token, failed entry ("" if the job succeeded), fan-out id ("" if it is no child),
--- child index, child entry, recurring action ("" if it is no firing), job id.
-local FINISH_WORDS = 8
+-- Each outcome is its number of words and as many of these, of which the last ones are left out if they are empty: slot,
+-- token, failed entry (a job that failed), fan-out id, child index, child entry (a child), recurring action, job id (a run of
+-- a recurring action), element, Unix ms, ms from now (a job that is tried again: then there is no failed entry).
+-- include: effects.lua
 
-local function keep_failure(keys, cycle, failure)
-  cycle.failed = cycle.failed + 1
-  if type(redis.pcall('RPUSH', keys.failed, failure)) == 'number' then return end
-  redis.call('RPUSH', keys.stranded_failures, failure)
-  cycle.problems[#cycle.problems + 1] = keys.failed
+-- Where the outcomes begin, behind their numbers of words, and what comes behind the last one.
+local function outcomes_from(words, first, count)
+  local starts, at = {}, first
+  for number = 1, count do
+    starts[number] = at + 1
+    at = at + 1 + tonumber(words[at])
+  end
+  return starts, at
 end
 
 -- Returns why the outcome at `from` is not applied in full: "unknown" (the slot does not hold this job), or the code of
 -- account() if its fan-out does not count it; else "".
 local function finish(keys, cycle, words, from, entry)
-  local slot, token, failure, child = words[from], words[from + 1], words[from + 2], words[from + 3]
-  if cycle.ended[slot] or not has_token(entry, token) then return 'unknown' end
+  local size, slot = tonumber(words[from - 1]), words[from]
+  if cycle.ended[slot] or not has_token(entry, words[from + 1]) then return 'unknown' end
   cycle.ended[slot] = true
-  if failure == '' then cycle.processed = cycle.processed + 1 else keep_failure(keys, cycle, failure) end
-  local action, job_id = words[from + 6], words[from + 7]
-  if action ~= '' and redis.pcall('GET', keys.guard(action)) == job_id then
-    redis.call('DEL', keys.guard(action))
+  local failure, child, action = words[from + 2], size > 3 and words[from + 3] or '', size > 6 and words[from + 6] or ''
+  local delay = size > 8 and tonumber(words[from + 10]) or nil
+  if action ~= '' then guard_until(keys, action, words[from + 7], delay) end
+  if delay then
+    keep_retry(keys, cycle, words[from + 8], words[from + 9])
+    if child ~= '' then put_child_off(keys, child, words[from + 4], delay, cycle.touched) end
+    return ''
   end
+  local ok = size < 3 or failure == ''
+  if ok then cycle.processed = cycle.processed + 1 else keep_failure(keys, cycle, failure) end
   if child == '' then return '' end
-  local code = account(keys, child, words[from + 4], failure == '', words[from + 5], cycle.touched)
+  local code = account(keys, child, words[from + 4], ok, words[from + 5], cycle.touched)
   return code == 'counted' and '' or code
 end
 
--- All outcomes, of which the first word is `words[first]`; returns one code for each.
-local function finish_all(keys, cycle, words, first, count)
-  if count == 0 then return {} end
+-- The outcomes that begin at `starts`; returns one code for each.
+local function finish_all(keys, cycle, words, starts)
+  if #starts == 0 then return {} end
   local slots, codes = {}, {}
-  for at = 1, count do slots[at] = words[first + (at - 1) * FINISH_WORDS] end
+  for number, from in ipairs(starts) do slots[number] = words[from] end
   local entries = redis.call('HMGET', cycle.inflight, unpack(slots))
-  for at = 1, count do
-    codes[at] = finish(keys, cycle, words, first + (at - 1) * FINISH_WORDS, entries[at])
-  end
+  for number, from in ipairs(starts) do codes[number] = finish(keys, cycle, words, from, entries[number]) end
   for _, name in ipairs({'processed', 'failed'}) do
     -- another's key of another type must not stop the rest
     if cycle[name] > 0 then redis.pcall('INCRBY', keys.stat(name), cycle[name]) end
   end
   return codes
-end
-
--- Clears the slots that ended and were not filled again.
-local function free_slots(keys, cycle)
-  local slots, records = {}, {}
-  for slot in pairs(cycle.ended) do
-    if not cycle.filled[slot] then
-      slots[#slots + 1] = slot
-      records[#records + 1] = keys.working_on(cycle.process .. '-' .. slot, cycle.queues)
-    end
-  end
-  if #slots == 0 then return end
-  redis.call('HDEL', cycle.inflight, unpack(slots))
-  redis.call('DEL', unpack(records))
 end

@@ -22,7 +22,7 @@ if redis.call('EXISTS', keys.guard(action)) == 1 then
   redis.call('HSET', keys.recurring, action, ARGV[7])
   return {'overlap', ''}
 end
-redis.call('SET', keys.guard(action), ARGV[10], 'PX', ARGV[11])
+redis.call('SET', keys.guard(action), ARGV[10] .. ' ' .. ARGV[11], 'PX', ARGV[11])
 redis.call('SADD', keys.queues, queue)
 redis.call('RPUSH', keys.queue(queue), ARGV[9])
 redis.call('HSET', keys.recurring, action, ARGV[6])

@@ -5,7 +5,10 @@ Knows the executor and the wire format; never talks to Redis.
 
 from __future__ import annotations
 
+import math
+import random
 import time
+import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -13,13 +16,14 @@ import structlog
 import trio
 
 from trioaction.connection import Connection, JobContext
-from trioaction.errors import JobError, ResultNotJson, TrioactionError
+from trioaction.errors import InvalidInput, JobError, ResultNotJson, TrioactionError
 from trioaction.executor import Executor
 from trioaction.fanout.record import encode_entry
 from trioaction.outcome import Outcome
 from trioaction.resque.keys import worker_name
-from trioaction.resque.payload import Job, child_of, decode, failed_entry
+from trioaction.resque.payload import Job, child_of, decode, failed_entry, next_attempt
 from trioaction.work.cycle import Completion, Popped
+from trioaction.work.retries import retry_in
 from trioaction.work.slot import Slot
 
 log = structlog.stdlib.get_logger("trioaction.jobs")
@@ -29,12 +33,19 @@ class Performer:
     """Runs the jobs of one membership; jobs over ``slow`` seconds are told of."""
 
     def __init__(
-        self, executor: Executor, process: str, *, slow: float, clock: Callable[[], float] = time.time
+        self,
+        executor: Executor,
+        process: str,
+        *,
+        slow: float,
+        clock: Callable[[], float] = time.time,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         self._executor = executor
         self._process = process
         self._slow = slow
         self._clock = clock
+        self._chance = chance
 
     async def perform(self, popped: Popped, slot: Slot) -> Completion:
         """Run a job to its end. A checkpoint if the action is one.
@@ -65,14 +76,14 @@ class Performer:
     def _connection(self, popped: Popped, job: Job) -> Connection:
         worker = worker_name(self._process, popped.slot)
         child = job.child
-        context = (
-            JobContext(popped.queue, worker)
-            if child is None
-            else JobContext(popped.queue, worker, child.fan_out_id, child.index)
-        )
+        fan_out, index = (None, None) if child is None else (child.fan_out_id, child.index)
+        context = JobContext(popped.queue, worker, fan_out, index, job.attempt)
         return Connection("task", f"job:{worker}:{popped.token}", job=context)
 
     def _completion(self, popped: Popped, job: Job, outcome: Outcome) -> Completion:
+        again = None if outcome.ok else self._again(popped, job, outcome)
+        if again is not None:
+            return again
         fan_out, index, entry = "", 0, b""
         if job.child is not None:
             fan_out, index = job.child.fan_out_id, job.child.index
@@ -85,8 +96,28 @@ class Performer:
         failure = b""
         if outcome.error is not None:
             failure = self._failure(popped, outcome.exception or outcome.error)
-        recurring, job_id = ("", "") if job.job_id is None else (job.action, job.job_id)
-        return Completion(popped.slot, popped.token, failure, fan_out, index, entry, recurring, job_id)
+        return Completion(popped.slot, popped.token, failure, fan_out, index, entry, *_recurring(job))
+
+    def _again(self, popped: Popped, job: Job, outcome: Outcome) -> Completion | None:
+        """The end of an attempt that is not the last one."""
+        registry = self._executor.registry
+        error = outcome.exception or outcome.error
+        if error is None or job.action not in registry:
+            return None
+        seconds = retry_in(registry.get(job.action).task, job.attempt, error, self._chance())
+        if seconds is None:
+            return None
+        attempt, job_id = job.attempt + 1, job.job_id or uuid.uuid4().hex
+        try:
+            element = next_attempt(popped.raw, queue=popped.queue, attempt=attempt, job_id=job_id)
+        except InvalidInput:
+            return None  # another producer's numbers, which we read but cannot write
+        log.info("job is tried again", action=job.action, attempt=attempt, seconds=round(seconds, 3))
+        delay = math.ceil(seconds * 1000)
+        due = math.ceil(self._clock() * 1000) + delay
+        fan_out, index = ("", 0) if job.child is None else (job.child.fan_out_id, job.child.index)
+        child = (fan_out, index, b"")
+        return Completion(popped.slot, popped.token, b"", *child, *_recurring(job), element, due, delay)
 
     def _entry(self, job: Job, index: int, outcome: Outcome) -> bytes:
         registry = self._executor.registry
@@ -116,3 +147,8 @@ class Performer:
             error=error,
             now=datetime.fromtimestamp(self._clock(), UTC),
         )
+
+
+def _recurring(job: Job) -> tuple[str, str]:
+    """The action and the job id of what may be a run of a recurring action."""
+    return ("", "") if job.job_id is None else (job.action, job.job_id)

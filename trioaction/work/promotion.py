@@ -1,4 +1,4 @@
-"""Moves delayed jobs that are due into their queues: typed calls of ``promote.lua``. Decides nothing."""
+"""Moves jobs that are due into their queues: delayed ones, and retries. Typed calls of scripts; decides nothing."""
 
 from __future__ import annotations
 
@@ -16,34 +16,40 @@ from trioaction.work.schedule import Look
 
 log = structlog.stdlib.get_logger("trioaction.scheduler")
 
-PROMOTE = Script(__file__, "promote.lua")
+PROMOTE, RETRIES = (Script(__file__, name) for name in ("promote.lua", "promote_retries.lua"))
 SLICE = 500
 """Jobs that one call moves at most, or it would hold Redis up."""
 
 
 class Promotion:
-    """The delayed jobs of one namespace."""
+    """The jobs of one namespace that wait for a time."""
 
     def __init__(self, transport: Transport, keys: Keys, *, lease_ms: int) -> None:
         self._transport = transport
         self._namespace = keys.namespace
         self._lease_ms = lease_ms
 
-    async def look(self, process: str, now: float) -> Look:
-        """Move what is due, one slice of it; ``now`` in Unix seconds. A checkpoint.
+    async def delayed(self, process: str, now: float) -> Look:
+        """Move delayed jobs that are due, one slice of them; ``now`` in Unix seconds. A checkpoint.
 
         When cancelled it may have been moved or not. Only the leader ``process`` moves anything.
         """
-        second = math.floor(now)  # never early
-        failed_at = js_date(datetime.fromtimestamp(second, UTC))
-        args = (self._namespace, process, self._lease_ms, second, SLICE, failed_at)
-        reply = cast("list[Any]", await PROMOTE.run(self._transport, (), args, retry=True))
+        return await self._move(PROMOTE, process, math.floor(now), 1)  # whole seconds, and never early
+
+    async def retries(self, process: str, now: float) -> Look:
+        """The same for jobs that have failed and are tried again."""
+        return await self._move(RETRIES, process, math.floor(now * 1000), 1000)
+
+    async def _move(self, script: Script, process: str, now: int, per_second: int) -> Look:
+        failed_at = js_date(datetime.fromtimestamp(now // per_second, UTC))
+        args = (self._namespace, process, self._lease_ms, now, SLICE, failed_at)
+        reply = cast("list[Any]", await script.run(self._transport, (), args, retry=True))
         if reply[0] != b"ok":
             return Look(leads=False, due=math.inf)
         moved, failed, due, problems = reply[1:]
         if moved:
-            log.debug("delayed jobs moved to their queues", jobs=moved)
+            log.debug("jobs that were due moved to their queues", jobs=moved)
         if failed:
-            log.warning("delayed jobs that name no queue went to the failed list", jobs=failed)
+            log.warning("jobs that name no queue went to the failed list", jobs=failed)
         texts = tuple(problem.decode("utf-8", "replace") for problem in problems)
-        return Look(leads=True, due=float(due) if due else math.inf, problems=texts)
+        return Look(leads=True, due=float(due) / per_second if due else math.inf, problems=texts)

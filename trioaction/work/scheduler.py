@@ -1,4 +1,4 @@
-"""One leader per namespace moves delayed jobs that are due; one starts recurring actions. Who, and when.
+"""One leader per namespace moves delayed jobs that are due; one starts recurring actions and retries. Who, and when.
 
 Owns the two leaderships and the loop that sleeps until the next due time, or until a nearer one rings. A
 lost connection or an error of the server is something to wait out. Never trusts that it still leads: the
@@ -48,12 +48,17 @@ class _Leads:
 
     delayed: bool = False
     recurring: bool = False
+    """And jobs that are tried again."""
+
+    @property
+    def any(self) -> bool:
+        return self.delayed or self.recurring
 
 
 class Scheduler:
     """The scheduler of one process.
 
-    ``bell`` rings for the key of the delayed schedule, and nobody else waits for it. ``member`` gives the
+    ``bell`` rings for the keys of the delayed schedule and of the retries, and nobody else waits for it. ``member`` gives the
     present id of this process, which may change. ``timeout`` is that of actions without one of their own,
     ``term`` how long a leadership outlives its leader, ``renew`` how often it is prolonged, or tried for;
     all in seconds.
@@ -112,12 +117,14 @@ class Scheduler:
         if trio.current_time() >= self._renew_at:
             await self._lead(process)
         waits = [LONGEST, self._renew_at - trio.current_time()]
-        if self._leads.delayed:
-            await self._bell.arm()  # before the look, which then misses nothing
-            waits.append(await self._look(self._promotion.look, process))
+        if self._leads.any:
+            await self._bell.arm()  # before the looks, which then miss nothing
         else:
             await self._bell.disarm()
+        if self._leads.delayed:
+            waits.append(await self._look(self._promotion.delayed, process))
         if self._leads.recurring:
+            waits.append(await self._look(self._promotion.retries, process))
             waits.append(await self._look(self._recurring.look, process))
         return min(waits)
 

@@ -1,0 +1,163 @@
+"""A whole server (web, workers, scheduler) in this process, with what a user sees of it while Redis fails."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import httpx2
+import pytest
+import trio
+from engine.fleet import Fleet, open_fleet
+from polling import until
+from pydantic import BaseModel
+from structlog.testing import capture_logs
+
+import trioaction.redis.doorbell
+import trioaction.runtime
+from trioaction.action import Action, Task, Web
+from trioaction.api import api
+from trioaction.config import Settings
+from trioaction.redis.transport import open_transport
+from trioaction.registry import registry_of
+from trioaction.resque.payload import encode
+from trioaction.runtime import Runtime, Server
+
+
+@dataclass
+class Deeds:
+    """What the actions of one test did."""
+
+    ran: list[int] = field(default_factory=list)
+    started: list[int] = field(default_factory=list)
+    cancelled: list[int] = field(default_factory=list)
+    may_end: trio.Event = field(default_factory=trio.Event)
+
+
+class Number(BaseModel):
+    n: int = 0
+
+
+def actions_of(deeds: Deeds) -> list[type[Action]]:
+    """``t:quick``, ``t:gate``, which ends when it may, and ``t:enqueue`` over HTTP."""
+
+    class Quick(Action):
+        name = "t:quick"
+        task = Task(queue="q")
+        Inputs = Number
+
+        async def run(self, params: Any) -> None:
+            deeds.ran.append(params.n)
+
+    class Gate(Action):
+        name = "t:gate"
+        task = Task(queue="q")
+        Inputs = Number
+
+        async def run(self, params: Any) -> None:
+            deeds.started.append(params.n)
+            try:
+                await deeds.may_end.wait()
+            except trio.Cancelled:
+                deeds.cancelled.append(params.n)
+                raise
+            deeds.ran.append(params.n)
+
+    class Enqueue(Action):
+        name = "t:enqueue"
+        web = Web("POST", "/enqueue")
+        Inputs = Number
+
+        async def run(self, params: Any) -> None:
+            await api.actions.enqueue("t:quick", {"n": params.n})
+
+    return [Quick, Gate, Enqueue]
+
+
+@dataclass
+class Whole:
+    """One that runs; ``fleet`` sees Redis without what the test puts in between."""
+
+    fleet: Fleet
+    runtime: Runtime
+    http: httpx2.AsyncClient
+    deeds: Deeds
+    lines: list[Any]
+    """What it has logged."""
+
+    def told(self, event: str, **fields: str) -> int:
+        """How many log lines have this in their event, and these in their fields."""
+        return sum(
+            event in str(line["event"]) and all(text in str(line.get(key)) for key, text in fields.items())
+            for line in self.lines
+        )
+
+    async def ready(self) -> tuple[int, str]:
+        """What a probe is told: the status, and the reason if it is not ready."""
+        reply = await self.http.get("/readyz")
+        return reply.status_code, reply.json().get("reason", "")
+
+    async def enqueue(self, n: int) -> tuple[int, str]:
+        """Over HTTP: the status, and the message of an error."""
+        reply = await self.http.post("/api/enqueue", json={"n": n})
+        body = reply.json() or {}
+        return reply.status_code, body.get("error", {}).get("message", "")
+
+    async def works(self, n: int) -> None:
+        """A job that comes from elsewhere is done."""
+        await self.fleet.push("q", encode("t:quick", "q", {"n": n}))
+        await until(lambda: n in self.deeds.ran, seconds=20)
+
+    async def counted(self, count: int) -> None:
+        """Wait until so many outcomes are counted and nothing is in flight."""
+
+        async def all_counted() -> bool:
+            id = self.runtime.membership.id
+            words = ("processed", "failed")
+            numbers = [int(await self.fleet.get(self.fleet.keys.stat(word)) or 0) for word in words]
+            assert numbers[0] <= count, numbers
+            assert numbers[1] == 0, await self.fleet.list(self.fleet.keys.failed)
+            in_flight = id and await self.fleet.transport.call("EXISTS", self.fleet.keys.inflight(id))
+            return numbers[0] == count and in_flight == 0
+
+        await until(all_counted, seconds=20)
+
+
+def settings_of(url: str, namespace: str, **tasks: Any) -> Settings:
+    """Of a server that misses others quickly, but not too quickly for a machine that is busy."""
+    return Settings.model_validate(
+        {
+            "tasks": {"heartbeat": 0.3, "lease": 20, "grace": 1, "concurrency": 3} | tasks,
+            "web": {"port": 0},
+            "redis": {"url": url, "namespace": namespace},
+        }
+    )
+
+
+@asynccontextmanager
+async def whole(
+    url: str, namespace: str, *, direct: str | None = None, more: Callable[[Deeds], list[Any]] = actions_of,
+    **tasks: Any,
+) -> AsyncGenerator[Whole]:
+    """A server on the Redis at ``url`` until the block ends; ``direct`` is where the test finds that Redis."""
+    deeds = Deeds()
+    server = Server(settings_of(url, namespace, **tasks), registry_of(more(deeds)))
+    up: list[tuple[Runtime, str]] = []
+    with capture_logs() as lines:
+        async with trio.open_nursery() as nursery, open_fleet(direct or url, namespace) as fleet:
+            nursery.start_soon(server.run, lambda runtime, address: up.append((runtime, address)))
+            await until(lambda: bool(up))
+            (runtime, address), = up
+            root = address.removesuffix("/api")
+            async with httpx2.AsyncClient(base_url=root, trust_env=False, timeout=20) as http:
+                yield Whole(fleet, runtime, http, deeds, lines)
+            server.stop()
+
+
+def impatient(patch: pytest.MonkeyPatch, **times: float) -> None:
+    """Let the connections of a server be pinged, dropped and given up sooner."""
+    for module in (trioaction.runtime, trioaction.redis.doorbell):
+        patch.setattr(module, "open_transport", partial(open_transport, **times))
