@@ -24,8 +24,8 @@ class Backoff:
     """How long a job waits for its next attempt: exponential, with jitter.
 
     ``first`` seconds after the first attempt, ``factor`` times as long after each further one, ``longest`` at
-    most. Chance takes away up to the part ``jitter`` of it, so that jobs that failed together do not come back
-    together.
+    most. Chance takes away up to the part ``jitter`` of it, so that jobs that failed together do not come
+    back together.
     """
 
     first: float = 1.0
@@ -47,8 +47,8 @@ class Task:
     ``timedelta`` says its own unit; one run per interval over the whole fleet.
 
     A job that fails is run again up to ``retries`` times, ``backoff`` later (a `Backoff`, or always the same
-    seconds or ``timedelta``), if what it raised is one of ``retry_on`` and none of ``no_retry_on``. Inputs that do
-    not fit the action are never tried again. Processes that die, and shutdowns, cost no attempt.
+    seconds or ``timedelta``), if what it raised is one of ``retry_on`` and none of ``no_retry_on``. Inputs
+    that do not fit the action are never tried again. Processes that die, and shutdowns, cost no attempt.
     """
 
     queue: str = ""

@@ -10,7 +10,7 @@ ConnectionKind = Literal["web", "websocket", "cli", "task"]
 
 @dataclass(frozen=True, slots=True)
 class JobContext:
-    """The job behind a ``task`` connection: where it came from, which slot runs it, and which attempt it is."""
+    """The job behind a ``task`` connection: where it came from, which slot runs it, which attempt it is."""
 
     queue: str
     worker: str
@@ -38,7 +38,7 @@ class Connection:
 
     @property
     def attempt(self) -> int:
-        """1, or for a job that has failed before (see `Task.retries`) how often it has been tried, with this one."""
+        """How often the job has been tried, with this one (see `Task.retries`); 1 for other callers."""
         return 1 if self.job is None else self.job.attempt
 
     def for_call(self, call_id: str) -> Connection:

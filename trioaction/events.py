@@ -83,7 +83,7 @@ SLOW_JOB = Event(
 JOB_RETRIED = Event(
     _JOBS,
     INFO,
-    "a job failed, and is tried again",
+    "job is tried again",
     (_counter("job_retries", "Attempts of jobs that failed and are followed by another one.", "action"),),
 )
 OUTCOME_DROPPED = Event(
@@ -176,11 +176,21 @@ LEADERSHIP = Event(
         ),
     ),
 )
-DELAYED_MOVED = Event(
+DUE_JOBS_MOVED = Event(
     _SCHEDULER,
     DEBUG,
-    "delayed jobs moved to their queues",
-    (_counter("delayed_jobs_moved", "Delayed jobs that this process moved to their queues.", amount="jobs"),),
+    "jobs that were due moved to their queues",
+    (
+        _counter(
+            "due_jobs", "Delayed and retried jobs that this process moved to their queues.", amount="jobs"
+        ),
+    ),
+)
+DUE_JOBS_FAILED = Event(
+    _SCHEDULER,
+    WARNING,
+    "jobs that name no queue went to the failed list",
+    (_counter("nameless_queue_jobs", "Delayed jobs that failed because they name no queue.", amount="jobs"),),
 )
 RECURRING_STARTED = Event(
     _SCHEDULER,

@@ -14,6 +14,7 @@ import structlog
 import trio
 
 from trioaction.errors import StartupError
+from trioaction.events import COMPONENT_CRASHED, Events
 
 log = structlog.stdlib.get_logger("trioaction.supervise")
 
@@ -22,7 +23,12 @@ LONGEST_PAUSE = 5.0
 
 
 async def supervise(
-    name: str, component: Callable[[], Awaitable[None]], *, restarts: int = 5, per: float = 60.0
+    name: str,
+    component: Callable[[], Awaitable[None]],
+    *,
+    restarts: int = 5,
+    per: float = 60.0,
+    events: Events | None = None,
 ) -> None:
     """Run a component until it returns, and start it again when it raises.
 
@@ -30,6 +36,7 @@ async def supervise(
     than ``restarts`` of them is raised; so is a StartupError at once, because what it complains of stays.
     A checkpoint if the component is one; when cancelled, the component is, and is not started again.
     """
+    events = events or Events()
     crashes: deque[float] = deque()
     while True:
         try:
@@ -42,7 +49,7 @@ async def supervise(
                 log.error("a component crashed for good", component=name, crashes=len(crashes))
                 raise
             pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (len(crashes) - 1))
-            log.error("a component crashed", component=name, restart_in=pause, exc_info=error)
+            events.tell(COMPONENT_CRASHED, component=name, restart_in=pause, exc_info=error)
         else:
             return
         await trio.sleep(pause)

@@ -28,6 +28,7 @@ import httpx2
 import trio
 import trio_websocket
 from pydantic import SecretStr
+from pydantic_core import from_json
 
 from trioaction.action import Action
 from trioaction.api import Services, serving
@@ -85,8 +86,9 @@ class Booted:
     async def run_jobs(self, *, seconds: float = 30) -> None:
         """Run the jobs that are queued, and those that they enqueue, until none is left. A checkpoint.
 
-        For an application booted without workers. Raises `trio.TooSlowError` after ``seconds``; when
-        cancelled, what runs goes back to its queue.
+        Retries are among them: they run at once, whatever their backoff. For an application booted without
+        workers. Raises `trio.TooSlowError` after ``seconds``; when cancelled, what runs goes back to its
+        queue.
         """
         runtime = self.runtime
         tasks = runtime.settings.tasks
@@ -99,9 +101,21 @@ class Booted:
                     nursery.start_soon(worker.run)
                     nursery.start_soon(run_pool, runtime, worker, trio.Event())
                     await self.until_idle()
+                    while await self._hurry_retries():
+                        await self.until_idle()
                     nursery.cancel_scope.cancel()
         finally:
             await give_back(worker)  # noqa: ASYNC102  (it shields itself)
+
+    async def _hurry_retries(self) -> bool:
+        """Queue the jobs that wait for their next attempt; were there any?"""
+        transport, keys = self.runtime.transport, self.runtime.keys
+        elements = cast("Sequence[bytes]", await transport.call("ZRANGE", keys.retry, 0, -1))
+        for element in elements:
+            queue = from_json(element)["queue"]
+            move = [("ZREM", keys.retry, element), ("RPUSH", keys.queue(queue), element)]
+            await transport.pipeline([("MULTI",), *move, ("EXEC",)])
+        return bool(elements)
 
     async def until_idle(self) -> None:
         """Wait until no job is queued and none runs, in the whole namespace. A checkpoint; safe to cancel."""

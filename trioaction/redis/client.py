@@ -21,6 +21,7 @@ from redis.commands import AsyncCoreCommands, CoreCommands
 from redis.exceptions import RedisError, ResponseError, WatchError
 from redis.typing import KeyT
 
+from trioaction.events import Events
 from trioaction.redis.refusals import refusal
 from trioaction.redis.transport import Transport, Url, open_transport
 
@@ -225,7 +226,7 @@ def _check(name: str, words: Sequence[Any], *, dedicated: bool) -> None:
 
 @asynccontextmanager
 async def open_client(
-    url: Url, *, name: str, lazy: bool = False, decode: bool = True
+    url: Url, *, name: str, lazy: bool = False, decode: bool = True, events: Events | None = None
 ) -> AsyncGenerator[RedisClient]:
     """A client on a connection of its own until the block ends. Entering is a checkpoint.
 
@@ -233,15 +234,18 @@ async def open_client(
     connection is closed, and commands that still wait get `ConnectionLost`.
     """
     shapes = _Shapes(decode=decode)
-    async with open_transport(url, name=name, lazy=lazy) as transport:
-        yield RedisClient(transport, shapes, partial(_open_dedicated, url, f"{name}-dedicated", shapes))
+    dial = partial(_open_dedicated, url, f"{name}-dedicated", shapes, events)
+    async with open_transport(url, name=name, lazy=lazy, events=events) as transport:
+        yield RedisClient(transport, shapes, dial)
 
 
 @asynccontextmanager
-async def _open_dedicated(url: Url, name: str, shapes: _Shapes) -> AsyncGenerator[RedisClient]:
+async def _open_dedicated(
+    url: Url, name: str, shapes: _Shapes, events: Events | None
+) -> AsyncGenerator[RedisClient]:
     # no PINGs: a server does not answer them on a connection that it blocks
     async with open_transport(
-        url, name=name, reconnect=False, ping_after=math.inf, drop_after=math.inf
+        url, name=name, reconnect=False, ping_after=math.inf, drop_after=math.inf, events=events
     ) as transport:
-        dial = partial(_open_dedicated, url, name, shapes)
+        dial = partial(_open_dedicated, url, name, shapes, events)
         yield RedisClient(transport, shapes, dial, is_dedicated=True)

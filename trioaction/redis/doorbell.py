@@ -16,6 +16,7 @@ import structlog
 import trio
 from redis.exceptions import ResponseError
 
+from trioaction.events import Events
 from trioaction.redis.handshake import Handshake
 from trioaction.redis.transport import ConnectionLost, Transport, Url, open_transport
 
@@ -161,7 +162,13 @@ class Doorbell:
 
 @asynccontextmanager
 async def open_doorbell(
-    url: Url, *, prefixes: Sequence[str], name: str, safety: float, lazy: bool = False
+    url: Url,
+    *,
+    prefixes: Sequence[str],
+    name: str,
+    safety: float,
+    lazy: bool = False,
+    events: Events | None = None,
 ) -> AsyncGenerator[Doorbell]:
     """A doorbell for keys under ``prefixes`` (none of them a prefix of another), on its own connection.
 
@@ -170,7 +177,13 @@ async def open_doorbell(
     """
     bell = Doorbell(prefixes, safety)
     async with open_transport(
-        url, name=name, lazy=lazy, setup=bell.greet, on_push=bell.hear, on_lost=bell.lost
+        url,
+        name=name,
+        lazy=lazy,
+        setup=bell.greet,
+        on_push=bell.hear,
+        on_lost=bell.lost,
+        events=events,
     ) as transport:
         bell.attach(transport)
         yield bell

@@ -19,6 +19,7 @@ import structlog
 import trio
 
 from trioaction.errors import RedisUnavailable, TrioactionError
+from trioaction.events import REDIS_BACK, REDIS_LOST, Events
 from trioaction.redis.address import Address, open_stream, parse_address, reason_of
 from trioaction.redis.backlog import Backlog, Request
 from trioaction.redis.handshake import Handshake, introduce
@@ -55,6 +56,7 @@ class Options:
     drop_after: float
     max_backoff: float
     reconnect: bool
+    events: Events
 
 
 class Transport:
@@ -224,14 +226,14 @@ class Transport:
         self.generation += 1
         self.connected = True
         if self.generation > 1:
-            log.info("redis is back", address=self._shown)
+            options.events.tell(REDIS_BACK, address=self._shown, connection=options.name)
         try:
             with lone_error_ungrouped():
                 await link.run()
         finally:
             self.connected = False
         self._trouble = link.trouble
-        log.warning("redis connection lost", address=self._shown, reason=link.trouble)
+        options.events.tell(REDIS_LOST, address=self._shown, reason=link.trouble, connection=options.name)
         self._backlog.connection_died(trio.current_time(), self._in_doubt)
         if options.on_lost is not None:
             options.on_lost()
@@ -270,6 +272,7 @@ async def open_transport(
     drop_after: float = 10.0,
     max_backoff: float = 1.0,
     reconnect: bool = True,
+    events: Events | None = None,
 ) -> AsyncGenerator[Transport]:
     """Connect, and stay connected until the block ends; then whatever still waits gets an error.
 
@@ -295,6 +298,7 @@ async def open_transport(
         drop_after=drop_after,
         max_backoff=max_backoff,
         reconnect=reconnect,
+        events=events or Events(),
     )
     transport = Transport(url, options)
     with lone_error_ungrouped():

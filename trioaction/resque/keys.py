@@ -105,7 +105,7 @@ class Keys:
         return self.own("recurring")
 
     def guard(self, action: str) -> str:
-        """The run of a recurring action that has not finished yet: its job id and the TTL of this key in ms."""
+        """The run of a recurring action that has not finished yet: its job id, and this key's TTL in ms."""
         return self.own(f"guard:{action}")
 
     @property

@@ -38,7 +38,7 @@ class Child:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job element, read: ``inputs`` are the caller's, without our fields. ``attempt`` is 1 for the first."""
+    """A job element, read: ``inputs`` are the caller's, without our fields; ``attempt`` counts from 1."""
 
     action: str
     inputs: dict[str, Any]

@@ -16,6 +16,7 @@ import trio
 from redis.exceptions import ResponseError
 
 from trioaction.config import TaskSettings
+from trioaction.events import FENCED, HEARTBEAT_FAILED, Events
 from trioaction.redis.scripts import Script
 from trioaction.redis.transport import ConnectionLost, Transport
 from trioaction.resque.keys import Keys, queues_word
@@ -40,7 +41,14 @@ class Membership:
     """One process in the fleet; ``slots`` is 0 for one that runs no jobs."""
 
     def __init__(
-        self, transport: Transport, keys: Keys, settings: TaskSettings, identity: Identity, *, slots: int
+        self,
+        transport: Transport,
+        keys: Keys,
+        settings: TaskSettings,
+        identity: Identity,
+        *,
+        slots: int,
+        events: Events | None = None,
     ) -> None:
         self.id: str | None = None
         """The id under which this process is a member now."""
@@ -49,6 +57,7 @@ class Membership:
         self._keys = keys
         self._identity = identity
         self._slots = slots
+        self._events = events or Events()
         self.settings = settings
         self._lock = trio.Lock()
         self._joined = trio.Event()
@@ -88,7 +97,7 @@ class Membership:
                 self._transport, (), (self._keys.namespace, id, self.lease_ms), retry=True
             )
         except (ConnectionLost, ResponseError) as error:
-            log.warning("heartbeat failed", process=id, error=str(error))
+            self._events.tell(HEARTBEAT_FAILED, process=id, error=str(error))
             return
         if answer == b"gone":
             self.fenced(id)
@@ -97,7 +106,7 @@ class Membership:
         """The record of ``id`` is gone: forget it, and tell who runs jobs under it."""
         if self.id != id:
             return
-        log.error("this process was taken for dead, and its jobs were given to others", process=id)
+        self._events.tell(FENCED, process=id)
         self.id = None
         self._joined = trio.Event()
         self.on_fenced()

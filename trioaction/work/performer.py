@@ -17,6 +17,7 @@ import trio
 
 from trioaction.connection import Connection, JobContext
 from trioaction.errors import InvalidInput, JobError, ResultNotJson, TrioactionError
+from trioaction.events import JOB_RETRIED, SLOW_JOB, UNREADABLE_JOB, Events
 from trioaction.executor import Executor
 from trioaction.fanout.record import encode_entry
 from trioaction.outcome import Outcome
@@ -40,12 +41,14 @@ class Performer:
         slow: float,
         clock: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
+        events: Events | None = None,
     ) -> None:
         self._executor = executor
         self._process = process
         self._slow = slow
         self._clock = clock
         self._chance = chance
+        self._events = events or Events()
 
     async def perform(self, popped: Popped, slot: Slot) -> Completion:
         """Run a job to its end. A checkpoint if the action is one.
@@ -55,13 +58,15 @@ class Performer:
         try:
             job = decode(popped.raw)
         except JobError as error:
-            log.warning("a job cannot be run", queue=popped.queue, error=error.message)
+            self._events.tell(UNREADABLE_JOB, queue=popped.queue, error=error.message)
             return self._unreadable(popped, error)
         outcome = await self._executor.execute(
             job.action, job.inputs, self._connection(popped, job), deadline=slot
         )
         if outcome.seconds > self._slow:
-            log.warning("slow job", action=job.action, queue=popped.queue, seconds=round(outcome.seconds, 3))
+            self._events.tell(
+                SLOW_JOB, action=job.action, queue=popped.queue, seconds=round(outcome.seconds, 3)
+            )
         return self._completion(popped, job, outcome)
 
     def overdue(self, popped: Popped, slot: Slot) -> tuple[Completion, trio.Event | None]:
@@ -112,7 +117,7 @@ class Performer:
             element = next_attempt(popped.raw, queue=popped.queue, attempt=attempt, job_id=job_id)
         except InvalidInput:
             return None  # another producer's numbers, which we read but cannot write
-        log.info("job is tried again", action=job.action, attempt=attempt, seconds=round(seconds, 3))
+        self._events.tell(JOB_RETRIED, action=job.action, attempt=attempt, seconds=round(seconds, 3))
         delay = math.ceil(seconds * 1000)
         due = math.ceil(self._clock() * 1000) + delay
         fan_out, index = ("", 0) if job.child is None else (job.child.fan_out_id, job.child.index)

@@ -1,4 +1,4 @@
-"""Moves jobs that are due into their queues: delayed ones, and retries. Typed calls of scripts; decides nothing."""
+"""Moves jobs that are due into their queues: delayed ones, and retries. Typed calls; decides nothing."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ import math
 from datetime import UTC, datetime
 from typing import Any, cast
 
-import structlog
-
+from trioaction.events import DUE_JOBS_FAILED, DUE_JOBS_MOVED, Events
 from trioaction.redis.scripts import Script
 from trioaction.redis.transport import Transport
 from trioaction.resque.keys import Keys
 from trioaction.resque.payload import js_date
 from trioaction.work.schedule import Look
-
-log = structlog.stdlib.get_logger("trioaction.scheduler")
 
 PROMOTE, RETRIES = (Script(__file__, name) for name in ("promote.lua", "promote_retries.lua"))
 SLICE = 500
@@ -24,10 +21,13 @@ SLICE = 500
 class Promotion:
     """The jobs of one namespace that wait for a time."""
 
-    def __init__(self, transport: Transport, keys: Keys, *, lease_ms: int) -> None:
+    def __init__(
+        self, transport: Transport, keys: Keys, *, lease_ms: int, events: Events | None = None
+    ) -> None:
         self._transport = transport
         self._namespace = keys.namespace
         self._lease_ms = lease_ms
+        self._events = events or Events()
 
     async def delayed(self, process: str, now: float) -> Look:
         """Move delayed jobs that are due, one slice of them; ``now`` in Unix seconds. A checkpoint.
@@ -37,7 +37,7 @@ class Promotion:
         return await self._move(PROMOTE, process, math.floor(now), 1)  # whole seconds, and never early
 
     async def retries(self, process: str, now: float) -> Look:
-        """The same for jobs that have failed and are tried again."""
+        """The same for jobs that have failed and are tried again. A checkpoint; cancelled like `delayed`."""
         return await self._move(RETRIES, process, math.floor(now * 1000), 1000)
 
     async def _move(self, script: Script, process: str, now: int, per_second: int) -> Look:
@@ -48,8 +48,8 @@ class Promotion:
             return Look(leads=False, due=math.inf)
         moved, failed, due, problems = reply[1:]
         if moved:
-            log.debug("jobs that were due moved to their queues", jobs=moved)
+            self._events.tell(DUE_JOBS_MOVED, jobs=moved)
         if failed:
-            log.warning("jobs that name no queue went to the failed list", jobs=failed)
+            self._events.tell(DUE_JOBS_FAILED, jobs=failed)
         texts = tuple(problem.decode("utf-8", "replace") for problem in problems)
         return Look(leads=True, due=float(due) / per_second if due else math.inf, problems=texts)

@@ -15,6 +15,7 @@ from typing import cast
 
 import structlog
 
+from trioaction.events import RECURRING_SKIPPED, RECURRING_STARTED, Events
 from trioaction.redis.scripts import Script
 from trioaction.redis.transport import Transport
 from trioaction.redis.wire import pairs
@@ -40,12 +41,19 @@ class Recurring:
     """The recurring actions that this process knows."""
 
     def __init__(
-        self, transport: Transport, keys: Keys, recurrences: Iterable[Recurrence], *, lease_ms: int
+        self,
+        transport: Transport,
+        keys: Keys,
+        recurrences: Iterable[Recurrence],
+        *,
+        lease_ms: int,
+        events: Events | None = None,
     ) -> None:
         self._transport = transport
         self._keys = keys
         self._recurrences = {recurrence.action: recurrence for recurrence in recurrences}
         self._lease_ms = lease_ms
+        self._events = events or Events()
 
     async def look(self, process: str, now: float) -> Look:
         """Start what is due; ``now`` in Unix seconds. A checkpoint.
@@ -109,7 +117,7 @@ class Recurring:
         reply = cast("list[bytes]", await FIRE.run(self._transport, (), args, retry=True))
         code, key = (word.decode("utf-8", "replace") for word in reply)
         if code == "fired":
-            log.debug("recurring action started", action=action, queue=queue, job_id=job_id)
+            self._events.tell(RECURRING_STARTED, action=action, queue=queue, job_id=job_id)
         elif code == "overlap":
-            log.warning("recurring action skipped: its last run has not ended", action=action)
+            self._events.tell(RECURRING_SKIPPED, action=action)
         return code, key, ran.due if code in ("fired", "overlap") else turn.now

@@ -13,6 +13,7 @@ import structlog
 import trio
 from redis.exceptions import RedisError
 
+from trioaction.events import PROCESS_RESCUED, Events
 from trioaction.redis.transport import Transport
 from trioaction.redis.wire import pairs
 from trioaction.resque.keys import Keys
@@ -25,11 +26,20 @@ log = structlog.stdlib.get_logger("trioaction.fleet")
 class Rescuer:
     """Looks for dead processes every ``interval`` seconds."""
 
-    def __init__(self, transport: Transport, keys: Keys, identity: Identity, *, interval: float) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        keys: Keys,
+        identity: Identity,
+        *,
+        interval: float,
+        events: Events | None = None,
+    ) -> None:
         self._transport = transport
         self._keys = keys
         self._identity = identity
         self._interval = interval
+        self._events = events or Events()
 
     async def run(self) -> None:
         """Look now, proving deaths on this machine too, then again and again until cancelled."""
@@ -74,5 +84,5 @@ class Rescuer:
                 "SREM", self._keys.processes, id
             )  # a record that somebody deleted by hand
         if ended.code == "done":
-            log.warning("rescued a dead process", process=id, jobs_put_back=ended.jobs)
+            self._events.tell(PROCESS_RESCUED, process=id, jobs_put_back=ended.jobs)
         return ended.jobs

@@ -14,7 +14,7 @@ FINAL = (InvalidInput, UnknownAction, JobError, ResultNotJson)
 
 
 def retry_in(task: Task | None, attempt: int, error: BaseException, chance: float) -> float | None:
-    """Seconds until the next attempt, after ``attempt`` (1 is the first) raised ``error``; None if there is none.
+    """Seconds until the next attempt, after ``attempt`` (from 1) raised ``error``; None if there is none.
 
     ``chance`` between 0 and 1 is for the jitter. A group counts as all that it has inside: one error that is
     not to be retried is enough to end the job.

@@ -1,4 +1,4 @@
-"""One leader per namespace moves delayed jobs that are due; one starts recurring actions and retries. Who, and when.
+"""One leader per namespace moves delayed jobs that are due; one starts recurring actions and retries.
 
 Owns the two leaderships and the loop that sleeps until the next due time, or until a nearer one rings. A
 lost connection or an error of the server is something to wait out. Never trusts that it still leads: the
@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 
 from trioaction.config import TaskSettings
 from trioaction.errors import RedisUnavailable
+from trioaction.events import LEADERSHIP, SCHEDULER_TROUBLE, Events
 from trioaction.redis.doorbell import Doorbell
 from trioaction.redis.scripts import Script
 from trioaction.redis.transport import Transport
@@ -58,10 +59,10 @@ class _Leads:
 class Scheduler:
     """The scheduler of one process.
 
-    ``bell`` rings for the keys of the delayed schedule and of the retries, and nobody else waits for it. ``member`` gives the
-    present id of this process, which may change. ``timeout`` is that of actions without one of their own,
-    ``term`` how long a leadership outlives its leader, ``renew`` how often it is prolonged, or tried for;
-    all in seconds.
+    ``bell`` rings for the keys of the delayed schedule and of the retries, and nobody else waits for it.
+    ``member`` gives the present id of this process, which may change. ``timeout`` is that of actions without
+    one of their own, ``term`` how long a leadership outlives its leader, ``renew`` how often it is prolonged,
+    or tried for; all in seconds.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Scheduler:
         clock: Callable[[], float] = time.time,
         term: float = 30.0,
         renew: float = 5.0,
+        events: Events | None = None,
     ) -> None:
         self._transport = transport
         self._namespace = keys.namespace
@@ -86,8 +88,11 @@ class Scheduler:
         self._term_ms = max(1, round(term * 1000))
         self._renew = renew
         self._lease_ms = max(1, round(settings.lease * 1000))
-        self._promotion = Promotion(transport, keys, lease_ms=self._lease_ms)
-        self._recurring = Recurring(transport, keys, recurrences(specs, timeout), lease_ms=self._lease_ms)
+        self._events = events or Events()
+        self._promotion = Promotion(transport, keys, lease_ms=self._lease_ms, events=self._events)
+        self._recurring = Recurring(
+            transport, keys, recurrences(specs, timeout), lease_ms=self._lease_ms, events=self._events
+        )
         self._process = ""
         self._leads = _Leads()
         self._renew_at = -math.inf
@@ -133,12 +138,17 @@ class Scheduler:
         args = (self._namespace, process, self._lease_ms, self._term_ms, "take")
         words = cast("list[bytes]", await LEAD.run(self._transport, (), args, retry=True))
         leads = _Leads(*(word == b"own" for word in words))
-        if leads != self._leads:
-            log.info("leadership", process=process, delayed=leads.delayed, recurring=leads.recurring)
+        self._now_leads(leads)
         if b"wrongtype" in words:
             self._complain("the key of a scheduler's leader is no string: nobody can lead")
-        self._leads = leads
         self._renew_at = trio.current_time() + _jittered(self._renew)
+
+    def _now_leads(self, leads: _Leads) -> None:
+        if leads != self._leads:
+            self._leads = leads
+            self._events.tell(
+                LEADERSHIP, process=self._process, delayed=leads.delayed, recurring=leads.recurring
+            )
 
     async def _look(self, look: Callable[[str, float], Awaitable[Look]], process: str) -> float:
         """Seconds until the next look; trouble of one kind of job is not the other's."""
@@ -164,7 +174,8 @@ class Scheduler:
         if not self._process or not self._transport.connected:
             return
         args = (self._namespace, self._process, self._lease_ms, self._term_ms, "release")
-        self._process, self._leads = "", _Leads()
+        self._now_leads(_Leads())
+        self._process = ""
         try:
             await LEAD.run(self._transport, (), args)
         except (RedisError, RedisUnavailable) as error:
@@ -174,7 +185,7 @@ class Scheduler:
         """Once for each text: what is wrong stays wrong until somebody mends it."""
         if text not in self._complained:
             self._complained.add(text)
-            log.warning("scheduler trouble", reason=text)
+            self._events.tell(SCHEDULER_TROUBLE, reason=text)
 
 
 def _jittered(seconds: float) -> float:

@@ -9,13 +9,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 import trio
 from redis.exceptions import RedisError
 
 from trioaction.config import TaskSettings
+from trioaction.events import (
+    CHILD_NOT_COUNTED,
+    EXCHANGE_FAILED,
+    KEY_OF_WRONG_TYPE,
+    OUTCOME_DROPPED,
+    RECONCILED,
+    Events,
+)
 from trioaction.executor import Executor
 from trioaction.redis.doorbell import Doorbell
 from trioaction.redis.transport import Transport
@@ -39,6 +47,8 @@ class Tally:
 
     processed: int = 0
     failed: int = 0
+    retried: int = 0
+    """Attempts after which a job was put off until the next one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +62,7 @@ class Crew:
     bell: Doorbell
     settings: TaskSettings
     tally: Tally
+    events: Events = field(default_factory=Events)
     clock: Callable[[], float] = time.time
 
 
@@ -187,7 +198,7 @@ class Shift:
             self._crew.membership.fenced(self._process)
         except RedisError as error:
             self._in_doubt = True
-            log.warning("no exchange with Redis, trying again", reason=str(error))
+            self._crew.events.tell(EXCHANGE_FAILED, reason=str(error))
             await trio.sleep(self._pause)
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
         else:
@@ -229,6 +240,8 @@ class Shift:
         for outcome, code in zip(outcomes, reply.codes, strict=True):
             if code:
                 self._report(outcome, code)
+            elif outcome.retry:
+                tally.retried += 1
             elif outcome.failure:
                 tally.failed += 1
             else:
@@ -236,14 +249,14 @@ class Shift:
         for key in reply.problems:
             if key not in self._told:
                 self._told.add(key)
-                log.error("a key of Redis has the wrong type, and is left alone", key=key)
+                self._crew.events.tell(KEY_OF_WRONG_TYPE, key=key)
 
     def _report(self, outcome: Completion, code: str) -> None:
         """Say what an outcome was not counted for; ``unknown`` is the job itself, the others its fan-out."""
         if code == "unknown":
-            log.warning("the outcome of a job came too late, and was dropped", slot=outcome.slot)
+            self._crew.events.tell(OUTCOME_DROPPED, slot=outcome.slot)
         else:
-            log.warning("a job was not counted in its fan-out", fan_out=outcome.fan_out, reason=code)
+            self._crew.events.tell(CHILD_NOT_COUNTED, fan_out=outcome.fan_out, reason=code)
 
     async def _digest(self, reply: Exchange, free: int) -> None:
         """Decide from what a look found whether to look again at once, or to wait for the doorbell."""
@@ -276,7 +289,7 @@ class Shift:
         self._outcomes = [outcome for outcome in self._outcomes if outcome.slot in held]
         missing = sum(slot not in held for slot, _ in running)
         if reconciled.put_back or missing:
-            log.warning("reconciled with Redis", put_back=reconciled.put_back, unknown_to_redis=missing)
+            self._crew.events.tell(RECONCILED, put_back=reconciled.put_back, unknown_to_redis=missing)
 
     async def _hand_in_the_rest(self) -> None:
         while self._outcomes and not self._fenced:
