@@ -114,11 +114,9 @@ class Examples:
             root=self._project,
             redis_url=self._redis_url,
             namespace=self._namespace,
-            workers=True,
         ) as app:
             await eval(code, vars(self._module))
-            with trio.fail_after(20):
-                await app.until_idle()
+            await app.run_jobs()
 
     def _run_tests(self) -> None:
         for name, value in list(vars(self._module).items()):
