@@ -36,9 +36,26 @@ class Plan:
 
 
 @dataclass(eq=False)
+class Snare:
+    """Springs on the first connection on which a client sends ``needle``, and holds up what comes after.
+
+    With ``passes`` the needle still reaches the server, and only the replies are held up.
+    """
+
+    needle: bytes
+    passes: bool
+    sprung: trio.Event = field(default_factory=trio.Event)
+
+
+@dataclass(eq=False)
 class _Connection:
     client: trio.SocketStream
     plan: Plan
+    said: bytes = b""
+    """The first bytes of the client."""
+    mute: bool = False
+    """Are the replies held up?"""
+    server: trio.abc.Stream | None = None
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
 
     def cut(self, *, reset: bool) -> None:
@@ -55,6 +72,7 @@ class FaultProxy:
         self.plan = Plan()
         """For connections for which `next_plans` has none."""
         self.next_plans: deque[Plan] = deque()
+        self.snare: Snare | None = None
         self.refusing = False
         """Hang up on every new connection before a byte is read."""
         self.accepted = 0
@@ -64,10 +82,21 @@ class FaultProxy:
         self._flowing = trio.Event()
         self._flowing.set()
 
+    def lead_to(self, target: str) -> None:
+        """New connections go to another server."""
+        self._target = urlsplit(target)
+
     def cut_all(self, *, reset: bool = False) -> None:
         """End all present connections now."""
         for connection in self._connections:
             connection.cut(reset=reset)
+
+    def mute(self, name: bytes) -> int:
+        """Hold up all replies to those who introduced themselves by this name; how many there are."""
+        connections = [connection for connection in self._connections if name in connection.said]
+        for connection in connections:
+            connection.mute = True
+        return len(connections)
 
     def blackhole(self) -> None:
         """Pass nothing on any more, close nothing, accept everything."""
@@ -89,8 +118,11 @@ class FaultProxy:
             with connection.scope:
                 front = trio.SSLStream(client, self._tls, server_side=True) if self._tls else client
                 async with await self._dial() as server, trio.open_nursery() as nursery:
+                    connection.server = server
                     nursery.start_soon(self._pump, front, server, connection, connection.plan.cut_up)
                     nursery.start_soon(self._pump, server, front, connection, connection.plan.cut_down)
+        except OSError:
+            connection.cut(reset=True)  # there is no server just now
         finally:
             self._connections.discard(connection)
             await trio.aclose_forcefully(client)
@@ -99,6 +131,20 @@ class FaultProxy:
         if self._target.scheme == "unix":
             return await trio.open_unix_socket(self._target.path)
         return await trio.open_tcp_stream(self._target.hostname or "localhost", self._target.port or 6379)
+
+    async def _inspect(self, data: bytes, connection: _Connection, *, from_client: bool) -> None:
+        """Returns if the data may be passed on."""
+        if not from_client:
+            if connection.mute:
+                await trio.sleep_forever()
+            return
+        connection.said += data[: max(0, 500 - len(connection.said))]
+        snare = self.snare
+        if snare is not None and snare.needle in data:
+            self.snare, connection.mute = None, True
+            snare.sprung.set()
+            if not snare.passes:
+                await trio.sleep_forever()
 
     async def _pump(
         self,
@@ -115,6 +161,7 @@ class FaultProxy:
                 await self._flowing.wait()
                 if not data:
                     break
+                await self._inspect(data, connection, from_client=source is not connection.server)
                 await sink.send_all(data)
                 passed += len(data)
         except _BROKEN:

@@ -14,19 +14,21 @@ from typing import Any
 
 import structlog
 import trio
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from trioaction.events import Events
 from trioaction.redis.handshake import Handshake
 from trioaction.redis.transport import ConnectionLost, Transport, Url, open_transport
+from trioaction.redis.wire import Refused
 
 log = structlog.stdlib.get_logger("trioaction.redis")
 
 FIRST_POLL = 0.1
 LONGEST_POLL = 1.0
 """Seconds between looks where nothing rings."""
-FIRST_CONNECTION = 1.0
-"""Seconds that `arm` waits for it: a server with no place for one more client may have none for long."""
+PATIENCE = 1.0
+"""Seconds that arming and disarming may take. A server with no place for one more client may have none for
+long, a connection may be half open, and who waits here has jobs to see to."""
 _OFF = ("CLIENT", "TRACKING", "OFF")
 
 
@@ -80,8 +82,9 @@ class Doorbell:
         transport = self._transport
         if transport is not None and transport.connected and self._can_track:
             try:
-                await transport.call(*_OFF)
-            except (ConnectionLost, ResponseError):
+                with trio.move_on_after(PATIENCE):
+                    await transport.call(*_OFF)
+            except RedisError:
                 return  # the next connection begins without tracking
 
     async def wait(self) -> None:
@@ -112,15 +115,16 @@ class Doorbell:
         if transport is None:
             return
         try:
-            if transport.generation == 0:
-                with trio.move_on_after(FIRST_CONNECTION):
+            with trio.move_on_after(PATIENCE):
+                if transport.generation == 0:
                     await transport.wait_connected()
-            elif transport.connected and self._can_track:
-                # ON refuses prefixes that are tracked already
-                await transport.pipeline([_OFF, self._on])
-                self._tracking = self._wanted
-        except ConnectionLost:
-            return
+                elif transport.connected and self._can_track:
+                    self._tracking = False
+                    # ON refuses prefixes that are tracked already
+                    await transport.pipeline([_OFF, self._on])
+                    self._tracking = self._wanted
+        except (ConnectionLost, Refused):
+            return  # the next look asks again
         except ResponseError as error:
             self._refused(error)
 
@@ -141,6 +145,8 @@ class Doorbell:
             try:
                 await shake.call(*self._on)
                 self._tracking = True
+            except Refused:
+                raise  # for now, and not for good
             except ResponseError as error:
                 self._refused(error)
         self.ring()

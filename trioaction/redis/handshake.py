@@ -7,11 +7,11 @@ drops the socket, so that no half set-up connection is ever used.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import hiredis
 import trio
-from redis.exceptions import AuthenticationError, ResponseError
+from redis.exceptions import AuthenticationError, ReadOnlyError, ResponseError
 
 from trioaction.redis.address import Address
 from trioaction.redis.wire import NOTHING, Argument, is_transient, new_parser, pack
@@ -61,13 +61,15 @@ async def introduce(shake: Handshake, address: Address, name: str) -> None:
     """
     login = ("AUTH", address.username or "default", address.password) if address.password else ()
     try:
-        await shake.call("HELLO", 3, *login, "SETNAME", name)
+        hello = await shake.call("HELLO", 3, *login, "SETNAME", name)
         shake.resp3 = True
     except (ResponseError, AuthenticationError) as error:
         # before AUTH a server says "NOAUTH" of commands that it does not know, too
         if is_transient(error):
             raise
         await _introduce_resp2(shake, address, name)
+    else:
+        _refuse_replica(hello)
     if address.db:
         await shake.call("SELECT", address.db)
     await _check_ready(shake)
@@ -79,6 +81,12 @@ async def _introduce_resp2(shake: Handshake, address: Address, name: str) -> Non
         user = (address.username,) if address.username else ()
         await shake.call("AUTH", *user, address.password)
     await shake.call("CLIENT", "SETNAME", name)
+
+
+def _refuse_replica(hello: Any) -> None:
+    """What is written to a replica is refused, or lost at its next synchronisation."""
+    if isinstance(hello, dict) and cast("dict[bytes, Any]", hello).get(b"role") == b"replica":
+        raise ReadOnlyError("it is a replica: jobs need the server that it follows")
 
 
 async def _check_ready(shake: Handshake) -> None:

@@ -14,7 +14,7 @@ import trio
 from trioaction.redis.address import reason_of
 from trioaction.redis.backlog import BATCH, Backlog, Request
 from trioaction.redis.handshake import Handshake
-from trioaction.redis.wire import NOTHING, pack
+from trioaction.redis.wire import FORSAKEN, NOTHING, pack
 
 _PING = pack(("PING",))
 
@@ -101,9 +101,16 @@ class Link:
                 self._on_push(reply)
             elif self._backlog.take_reply(reply):
                 self.answered = True
+                if reply.__class__ in FORSAKEN:
+                    self._forsake(reply)
             else:
                 self._drop("the server sent a reply that nobody asked for")
                 break
+
+    def _forsake(self, refusal: Exception) -> None:
+        """Look for a server that serves us: who fails over may leave our connection where it was."""
+        self.answered = False
+        self._drop(f"the server does not serve us any more ({refusal})")
 
     async def _keep_alive(self) -> None:
         """A PING after some silence, the end of the connection after more."""

@@ -11,7 +11,7 @@ import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import hiredis
 import redis.exceptions
@@ -24,7 +24,7 @@ from trioaction.redis.address import Address, open_stream, parse_address, reason
 from trioaction.redis.backlog import Backlog, Request
 from trioaction.redis.handshake import Handshake, introduce
 from trioaction.redis.link import Link
-from trioaction.redis.wire import Argument, is_transient, pack
+from trioaction.redis.wire import Argument, Refused, is_transient, pack
 
 log = structlog.stdlib.get_logger("trioaction.redis")
 
@@ -110,9 +110,13 @@ class Transport:
             return []
         data = b"".join([pack(command) for command in commands])
         reply = await self._exchange(Request(data, wanted=len(commands), retry=retry))
+        if len(commands) == 1:
+            if isinstance(reply, TrioactionError) and not isinstance(reply, Refused):
+                raise reply
+            return [reply]
         if isinstance(reply, TrioactionError):
             raise reply
-        return [reply] if len(commands) == 1 else reply
+        return cast("list[Any]", reply)
 
     async def wait_connected(self) -> None:
         """Wait until the server answers; this connects a lazy transport. A checkpoint; safe to cancel.
@@ -205,10 +209,15 @@ class Transport:
 
     def _not_connected(self, error: _ConnectError, failures: int) -> None:
         """Before the first connection a failure is for the callers to see; later we keep trying."""
-        self._trouble = str(error)
+        known, self._trouble = self._trouble, str(error)
         if self.generation > 0 or error.transient:
-            if failures == 1:
-                log.warning("redis is away, trying again", address=self._shown, reason=self._trouble)
+            if failures == 1 or known != self._trouble:
+                log.warning(
+                    "redis is away, trying again",
+                    address=self._shown,
+                    reason=self._trouble,
+                    connection=self._options.name,
+                )
             return
         self._wanted = trio.Event()
         self._backlog.fail_unsent(lambda: error.original or self._unsent())
