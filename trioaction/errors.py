@@ -9,16 +9,20 @@
     ├── InvalidInput                    422     2   inputs do not fit the action's model; has every problem
     ├── MalformedRequest                400     2   not JSON, not an object, not a message
     ├── ForeignOrigin                   403     1   a web page of another host, which no setting allows
+    ├── Forbidden                       403     1   not for this client; the message names the setting
+    ├── ForeignHost                     421     2   the request names a host that is not this server's
     ├── UnknownAction                   404     2   no action (or route) of that name
     ├── MethodNotAllowed                405     2   the route exists, for other methods
     ├── RequestTimeout                  408     1   the client sent its request too slowly
     ├── PayloadTooLarge                 413     2   over a size limit, which the message names
+    ├── HeadersTooLarge                 431     2   the same for a request's line and headers
     ├── UnsupportedMediaType            415     2   a body that no action reads
     ├── RateLimited                     429     1   over a rate limit
     ├── ActionTimeout                   504     1   the action's own deadline passed
     ├── Unavailable                     503     1   not now: Redis is away, or the process is draining
     │   └── RedisUnavailable                        names what may or may not have run
     ├── JobError                        500     1   a job element that cannot be run as it is
+    ├── PoisonJob                       500     1   a job that killed its process again and again
     ├── ResultNotJson                   500     1   an action returned what JSON cannot carry
     ├── ServerFailed                    500     1   a mistake of the server itself; the log has the traceback
     └── ActionCrashed                   500     1   any other exception of an action; shows no internals
@@ -144,6 +148,19 @@ class ForeignOrigin(TrioactionError):
     http_status = HTTPStatus.FORBIDDEN
 
 
+class ForeignHost(TrioactionError):
+    """A request for a host that is not this server's, as a page sends that has rebound its own name to us."""
+
+    http_status = HTTPStatus.MISDIRECTED_REQUEST
+    exit_code = 2
+
+
+class Forbidden(TrioactionError):
+    """Not for this client; the message names the setting that decides."""
+
+    http_status = HTTPStatus.FORBIDDEN
+
+
 class UnknownAction(TrioactionError):
     """No action of that name, or no route for that path."""
 
@@ -172,6 +189,13 @@ class PayloadTooLarge(TrioactionError):
     """Over a size limit; the message names the limit."""
 
     http_status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    exit_code = 2
+
+
+class HeadersTooLarge(TrioactionError):
+    """A request line and headers over the size limit."""
+
+    http_status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
     exit_code = 2
 
 
@@ -208,6 +232,13 @@ class RedisUnavailable(Unavailable):
 
 class JobError(TrioactionError):
     """A job element that cannot be run as it stands in Redis (not JSON, no class, bad args)."""
+
+
+class PoisonJob(TrioactionError):
+    """A job that is not run any more: each process that ran it alone has died."""
+
+    def __init__(self, deaths: int) -> None:
+        super().__init__(f"The process that ran this job died {deaths} times while it ran nothing else")
 
 
 class ResultNotJson(TrioactionError):

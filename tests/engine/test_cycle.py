@@ -91,6 +91,18 @@ async def test_the_same_sequence_again_changes_nothing_and_answers_the_same(
         assert len(await fleet.list(fleet.keys.queue("q"))) == 2
 
 
+async def test_the_same_sequence_again_answers_nothing_of_other_exchanges(
+    redis_url: str, namespace: str
+) -> None:
+    async with open_fleet(redis_url, namespace) as fleet:
+        id, cycle = await fleet.member(slots=2)
+        await fleet.push("q", element(1))
+        await cycle.exchange([], [1], NOW)
+        args = (namespace, id, 30_000, 2, "now", "", 0, 2, 1, 2, 1, "q")
+        for _ in range(2):
+            assert (await CYCLE.run(fleet.transport, (), args))[2] == []
+
+
 async def test_a_lower_sequence_that_arrives_late_writes_nothing(redis_url: str, namespace: str) -> None:
     async with open_fleet(redis_url, namespace) as fleet:
         id, cycle = await fleet.member(slots=1)

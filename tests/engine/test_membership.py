@@ -65,7 +65,7 @@ async def test_the_jobs_of_a_dead_process_go_back_once_in_their_order(redis_url:
             for _ in range(3):
                 nursery.start_soon(lambda: rescuer(fleet).sweep(proven=False))
         assert await fleet.list(fleet.keys.queue("q")) == [element(n) for n in range(6)]
-        assert await fleet.all_keys() == {fleet.keys.queue("q"), fleet.keys.queues}
+        assert await fleet.all_keys() == {fleet.keys.queue("q"), fleet.keys.queues, fleet.keys.deaths}
 
 
 async def test_a_rescued_process_is_fenced(redis_url: str, namespace: str) -> None:
@@ -104,6 +104,21 @@ async def test_a_fenced_member_is_told_and_joins_under_a_new_id(redis_url: str, 
         nursery.cancel_scope.cancel()
 
 
+async def test_who_is_told_late_that_its_former_id_is_gone_keeps_the_new_one(
+    redis_url: str, namespace: str
+) -> None:
+    async with open_fleet(redis_url, namespace) as fleet:
+        member = fleet.membership()
+        first = await member.join()
+        member.fenced(first)
+        second = await member.join()
+        told = trio.Event()
+        member.on_fenced = told.set
+        member.fenced(first)
+        assert member.id == second
+        assert not told.is_set()
+
+
 async def test_a_process_without_a_lease_is_rescued_by_the_loop(redis_url: str, namespace: str) -> None:
     async with open_fleet(redis_url, namespace) as fleet, trio.open_nursery() as nursery:
         nursery.start_soon(rescuer(fleet).run)
@@ -113,6 +128,39 @@ async def test_a_process_without_a_lease_is_rescued_by_the_loop(redis_url: str, 
         await lapse(fleet, id)
         await until(lambda: gone(fleet, id))
         assert await fleet.list(fleet.keys.queue("q")) == [element(1)]
+        nursery.cancel_scope.cancel()
+
+
+async def test_after_a_reconnect_the_living_may_renew_their_leases_first(
+    redis_url: str, namespace: str
+) -> None:
+    async with open_fleet(redis_url, namespace) as fleet, open_fleet(redis_url, namespace) as other:
+        it = rescuer(fleet)
+        assert [it.may_look() for _ in range(3)] == [True] * 3
+        before = fleet.transport.generation
+        await other.transport.call("CLIENT", "KILL", "ID", await fleet.transport.call("CLIENT", "ID"))
+        await until(lambda: fleet.transport.generation > before)
+        assert [it.may_look() for _ in range(4)] == [False, False, True, True]
+
+
+async def test_a_rescuer_that_sits_out_takes_nobody_for_dead(
+    redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Rescuer] = []
+
+    def never(self: Rescuer) -> bool:
+        asked.append(self)
+        return False
+
+    monkeypatch.setattr(Rescuer, "may_look", never)
+    async with open_fleet(redis_url, namespace) as fleet, trio.open_nursery() as nursery:
+        nursery.start_soon(rescuer(fleet).run)
+        await until(lambda: bool(asked))
+        id, _ = await fleet.member()
+        await lapse(fleet, id)
+        seen = len(asked)
+        await until(lambda: len(asked) > seen + 3)
+        assert not await gone(fleet, id)
         nursery.cancel_scope.cancel()
 
 
@@ -140,8 +188,19 @@ async def test_a_process_of_this_machine_that_is_surely_dead_is_not_waited_for(
         alive, _ = await fleet.member(slots=1)
         assert await rescuer(fleet).sweep(proven=False) == 0
         assert await rescuer(fleet).sweep(proven=True) == 1
+        assert list((await fleet.hash(fleet.keys.deaths)).values()) == [b"0 1"]  # its job may have done it
         assert await gone(fleet, id)
         assert not await gone(fleet, alive)
+
+
+async def test_who_starts_looks_at_once_for_the_dead_of_its_machine(redis_url: str, namespace: str) -> None:
+    async with open_fleet(redis_url, namespace) as fleet, trio.open_nursery() as nursery:
+        settings = TaskSettings(queues=["q"])
+        id = await Membership(fleet.transport, fleet.keys, settings, a_dead_process(), slots=1).join()
+        idle = Rescuer(fleet.transport, fleet.keys, this_process(), interval=3600)
+        nursery.start_soon(idle.run)
+        await until(lambda: gone(fleet, id))
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize(
@@ -160,6 +219,8 @@ def test_a_process_elsewhere_is_never_proven_dead(other: dict[str, str]) -> None
     assert me.proves_dead(record)
     assert not me.proves_dead(record | other)
     assert not me.proves_dead(me.record())
+    assert not me.proves_dead(me.record() | {"since": ""})
+    assert me.proves_dead(me.record() | {"since": "1"})  # its number is another's by now
 
 
 async def test_a_rescue_goes_in_slices_and_keeps_the_order(redis_url: str, namespace: str) -> None:
@@ -246,14 +307,14 @@ async def test_started_bits_follow_the_jobs(redis_url: str, namespace: str) -> N
 async def test_a_full_redis_is_drained_by_new_workers_too(valkey_binary: Path, namespace: str) -> None:
     async with open_private_server(valkey_binary) as server, open_fleet(server.url, namespace) as fleet:
         await fleet.push("q", *(element(n) for n in range(4)))
-        dead, cycle = await fleet.member(slots=1)
-        await cycle.exchange([], [1], NOW)
+        dead, cycle = await fleet.member(slots=2)
+        await cycle.exchange([], [1, 2], NOW)
         await fleet.transport.call("CONFIG", "SET", "maxmemory", "1")
         with pytest.raises(OutOfMemoryError):
             await fleet.push("q", element(9))
         id, cycle = await fleet.member(slots=4)
         await lapse(fleet, dead)
-        assert await rescuer(fleet).sweep(proven=False) == 1
+        assert await rescuer(fleet).sweep(proven=False) == 2
         jobs = (await cycle.exchange([], [1, 2, 3, 4], NOW)).popped
         assert len(jobs) == 4
         await cycle.reconcile([(job.slot, job.token) for job in jobs])

@@ -15,6 +15,7 @@ from engine.pools import Working, working
 from polling import until
 from private_server import open_private_server
 from pydantic import BaseModel
+from structlog.testing import capture_logs
 from trio.testing import wait_all_tasks_blocked
 
 from trioaction.action import Action, Task
@@ -218,12 +219,13 @@ async def test_jobs_that_outlast_the_grace_period_go_back_to_the_head(redis_url:
         assert await it.fleet.all_keys() == {it.fleet.keys.queue("q"), it.fleet.keys.queues}
 
 
+@pytest.mark.parametrize("retries", [0, 1])
 async def test_a_job_whose_clean_up_fails_at_shutdown_goes_back_and_has_not_failed(
-    redis_url: str, namespace: str
+    redis_url: str, namespace: str, retries: int
 ) -> None:
     class Untidy(Action):
         name = "test:untidy"
-        task = Task(queue="q")
+        task = Task(queue="q", retries=retries)
 
         async def run(self) -> None:
             try:
@@ -235,9 +237,11 @@ async def test_a_job_whose_clean_up_fails_at_shutdown_goes_back_and_has_not_fail
         await it.actions.enqueue("test:untidy")
         await until(lambda: it.pool.running == 1)
         await wait_all_tasks_blocked()
-        await it.drain()
+        with capture_logs() as lines:
+            await it.drain()
         assert await it.membership.leave() == 1
-        assert await it.fleet.list(it.fleet.keys.failed) == []
+        assert await it.fleet.all_keys() == {it.fleet.keys.queue("q"), it.fleet.keys.queues}
+        assert all(line["event"] == "action" for line in lines)
 
 
 async def test_a_fenced_pool_drains_while_redis_is_away(valkey_binary: Path, namespace: str) -> None:
@@ -258,6 +262,24 @@ def slow(number: int) -> bytes:
     return b'{"class":"test:slow","queue":"q","args":[{"n":%d}]}' % number
 
 
+async def test_a_fenced_pool_waits_until_redis_takes_its_new_id(valkey_binary: Path, namespace: str) -> None:
+    seen = Seen()
+    async with (
+        open_private_server(valkey_binary) as redis,
+        working(redis.url, namespace, seen.action(), slots=1) as it,
+    ):
+        await it.actions.enqueue("test:job", {"n": 1})
+        await processed(it, 1)
+        await it.fleet.transport.call("CONFIG", "SET", "min-replicas-to-write", 1)
+        with capture_logs() as lines:
+            it.membership.fenced(it.membership.id or "")
+            await until(lambda: sum("could not be registered" in line["event"] for line in lines) > 2)
+        await it.fleet.transport.call("CONFIG", "SET", "min-replicas-to-write", 0)
+        await it.actions.enqueue("test:job", {"n": 2})
+        await processed(it, 2)
+        assert seen.inputs == [1, 2]
+
+
 async def test_a_fenced_pool_cancels_what_it_runs_and_works_on_under_another_id(
     redis_url: str, namespace: str
 ) -> None:
@@ -272,6 +294,21 @@ async def test_a_fenced_pool_cancels_what_it_runs_and_works_on_under_another_id(
         await processed(it, 1)  # the job that was cancelled ran again
         assert await it.membership.join() != first
         assert await it.fleet.get(it.fleet.keys.stat("processed")) == b"1"
+
+
+async def test_a_pool_that_is_fenced_between_two_heartbeats_finds_out_by_its_next_exchange(
+    redis_url: str, namespace: str
+) -> None:
+    seen = Seen()
+    async with working(redis_url, namespace, seen.slow(), seen.action(), heartbeat=3600) as it:
+        await it.actions.enqueue("test:slow")
+        await seen.started.wait()
+        first = it.membership.id or ""
+        await dissolve(it.fleet.transport, it.fleet.keys, first, "leave")  # which pushes, so that it looks
+        await until(lambda: seen.cancelled == 1)
+        seen.may_end.set()
+        await processed(it, 1)
+        assert it.membership.id != first
 
 
 async def test_a_thread_that_outlives_its_deadline_keeps_its_slot(redis_url: str, namespace: str) -> None:

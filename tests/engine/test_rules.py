@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -16,8 +17,10 @@ from redis.exceptions import OutOfMemoryError
 from structlog.testing import capture_logs
 
 from trioaction.action import Action, Task
-from trioaction.work.cycle import MAX_BYTES, MAX_ITEMS, RECONCILE, Completion
+from trioaction.redis.transport import ConnectionLost
+from trioaction.work.cycle import MAX_BYTES, MAX_ITEMS, RECONCILE, Completion, Cycle, Exchange
 from trioaction.work.membership import DISSOLVE, HEARTBEAT, dissolve
+from trioaction.work.promotion import Promotion
 from trioaction.work.recurring import PLAN
 from trioaction.work.scheduler import LEAD
 from trioaction.work.shift import Shift
@@ -49,6 +52,7 @@ async def test_a_reconcile_that_arrives_late_takes_nothing_away(redis_url: str, 
         id, cycle = await fleet.member(slots=1)
         await fleet.push("q", element(1))
         (job,) = (await cycle.exchange([], [1], NOW)).popped
+        await cycle.exchange([], [], NOW)
         for sequence in (0, 1):
             late = await RECONCILE.run(fleet.transport, (), (namespace, id, 30_000, sequence, "q"))
             assert late == [b"stale"]
@@ -97,6 +101,19 @@ async def test_a_full_redis_keeps_its_members_and_leaders(valkey_binary: Path, n
         assert await fleet.hash(fleet.keys.recurring) == {b"test:job": b"{}"}
 
 
+async def test_retries_that_are_due_leave_a_full_redis(valkey_binary: Path, namespace: str) -> None:
+    async with open_private_server(valkey_binary) as server, open_fleet(server.url, namespace) as fleet:
+        id, _ = await fleet.member()
+        await fleet.transport.call("SET", fleet.keys.leader, id)
+        await fleet.transport.call("ZADD", fleet.keys.retry, 1, element(1))
+        await fleet.transport.call("CONFIG", "SET", "maxmemory", "1")
+        with pytest.raises(OutOfMemoryError):
+            await fleet.push("q", element(2))
+        look = await Promotion(fleet.transport, fleet.keys, lease_ms=30_000).retries(id, NOW)
+        assert (look.leads, look.problems) == (True, ())
+        assert await fleet.list(fleet.keys.queue("q")) == [element(1)]
+
+
 class Child(Action):
     """Runs until the test lets it end."""
 
@@ -134,6 +151,43 @@ async def test_after_a_reconnect_what_does_not_run_goes_back(redis_url: str, nam
         child.may_end.set()
         await until(lambda: it.tally.processed == 1 and it.tally.failed == 2)  # nobody knows test:job
         assert child.runs == 1
+
+
+async def test_an_idle_pool_reconciles_after_a_reconnect_though_nothing_rings(
+    redis_url: str, namespace: str
+) -> None:
+    async with (
+        working(redis_url, namespace, Child.fresh(), heartbeat=0.05) as it,
+        open_fleet(redis_url, namespace) as other,
+    ):
+        await it.fleet.push("q", element(1))  # nobody knows its action
+        await until(lambda: it.tally.failed == 1)
+        stray = it.fleet.keys.inflight(it.membership.id or "")
+        await other.transport.call("HSET", stray, 3, b"1 1 q" + element(7))
+        await other.transport.call("CLIENT", "KILL", "ID", await it.fleet.transport.call("CLIENT", "ID"))
+        await until(lambda: it.tally.failed == 2)
+
+
+async def test_what_has_ended_but_is_not_acknowledged_is_no_stray(
+    redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child, cut = Child.fresh(), trio.Event()
+    exchange = Cycle.exchange
+
+    async def lost(cycle: Cycle, outcomes: Any, free: Any, now: float) -> Exchange:
+        if outcomes and not cut.is_set():
+            cut.set()
+            raise ConnectionLost("the cable", maybe_ran=True)
+        return await exchange(cycle, outcomes, free, now)
+
+    monkeypatch.setattr(Cycle, "exchange", lost)
+    async with working(redis_url, namespace, child) as it:
+        await it.actions.enqueue("test:child")
+        await child.started.wait()
+        child.may_end.set()
+        await until(lambda: it.tally.processed > 0)
+        assert cut.is_set()
+        assert (child.runs, await it.fleet.list(it.fleet.keys.queue("q"))) == (1, [])
 
 
 async def test_an_outcome_that_redis_refuses_for_a_while_is_kept(redis_url: str, namespace: str) -> None:
@@ -188,3 +242,14 @@ def test_no_script_asks_for_the_time() -> None:
     assert len(scripts) > 20
     asks = re.compile(r"""['"]TIME['"]|os\.(time|clock|date)""", re.IGNORECASE)
     assert [name for name, text in scripts.items() if asks.search(text)] == []
+
+
+async def test_a_process_that_was_taken_for_dead_does_not_lead(redis_url: str, namespace: str) -> None:
+    """Its rescue has been, so nobody would take the leaderships from it before their term ends."""
+    async with open_fleet(redis_url, namespace) as fleet:
+        id, _ = await fleet.member(slots=1)
+        take = (namespace, id, 30_000, 30_000, "take")
+        assert await LEAD.run(fleet.transport, (), take) == [b"own"] * 2
+        assert (await dissolve(fleet.transport, fleet.keys, id, "leave")).code == "done"
+        assert await LEAD.run(fleet.transport, (), take) == [b"free"] * 2
+        assert await fleet.all_keys() == set()

@@ -8,7 +8,6 @@
 -- Idempotent: ids are random, so a record that stands is the one of the first time.
 -- include: ../resque/keys.lua
 -- include: record.lua
--- include: touch.lua
 local keys, id, owner = keys_of(ARGV[1]), ARGV[2], ARGV[3]
 local at, owned, announced = keys.fan_out(id), keys.owned(owner), ARGV[5] ~= '-1'
 if redis.call('EXISTS', at) == 1 then return {'ok', ''} end
@@ -19,5 +18,5 @@ redis.call('HSET', at,
   'cancelled', 0, 'pending', 0, 'sealed', 0, 'hwm', 0, 'owner', owner, 'ttl', ARGV[4], 'result_ttl', ARGV[4], 'created', ARGV[6],
   'action', ARGV[7], 'queue', ARGV[8])
 redis.call('SADD', owned, id)
-touch_all(keys, {[id] = true})
+redis.call('PEXPIRE', at, ARGV[4])
 return {'ok', ''}

@@ -5,7 +5,7 @@
 local function put_child_off(keys, id, index, delay, touched)
   local record = record_of(keys, id)
   index = tonumber(index)
-  if record.code or not index or index >= record.hwm then return end
+  if record.code or not index or index < 0 or index >= record.hwm or index % 1 ~= 0 then return end
   redis.call('SETBIT', record.at .. ':started', index, 0)
   local ttl = record.result_ttl + delay
   if ttl > record.ttl then

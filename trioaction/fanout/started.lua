@@ -7,7 +7,9 @@ local function set_started(keys, raw, bit)
   if not id then return nil end
   local record = record_of(keys, id)
   if record.code or index >= record.hwm then return nil end
-  redis.call('SETBIT', record.at .. ':started', index, bit)
+  local bits = record.at .. ':started'
+  -- a key that only a clear bit made would have no TTL
+  if redis.call('GETBIT', bits, index) ~= bit then redis.call('SETBIT', bits, index, bit) end
   return id
 end
 

@@ -25,6 +25,7 @@ local function keys_of(namespace)
     recurring = own .. 'recurring',
     guard = function(action) return own .. 'guard:' .. action end,
     retry = own .. 'retry',
+    deaths = own .. 'deaths',
     stranded_jobs = own .. 'stranded:jobs',
     stranded_failures = own .. 'stranded:failed',
     fan_out = function(id) return own .. 'fanout:' .. id end,

@@ -114,6 +114,11 @@ class Keys:
         return self.own("retry")
 
     @property
+    def deaths(self) -> str:
+        """Hash, SHA-1 of a job element to how often a process died with it: beside other jobs, and alone."""
+        return self.own("deaths")
+
+    @property
     def stranded_jobs(self) -> str:
         """List of jobs that could not go back, because the key of their queue was no list."""
         return self.own("stranded:jobs")

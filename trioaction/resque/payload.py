@@ -191,14 +191,11 @@ def failed_entry(raw: bytes, *, worker: str, queue: str, error: BaseException, n
 def _failed_payload(raw: bytes) -> str:
     try:
         element: Any = from_json(raw, allow_inf_nan=False)
-        text = raw.decode()
+        if isinstance(element, dict):
+            return _encode(_unreserved(cast("dict[str, Any]", element))) if b'"_' in raw else raw.decode()
     except ValueError:
-        element, text = None, ""
-    if not isinstance(element, dict):
-        return _encode({"class": None, "args": [], "raw_base64": base64.b64encode(raw).decode("ascii")})
-    if b'"_' not in raw:
-        return text
-    return _encode(_unreserved(cast("dict[str, Any]", element)))
+        pass  # no JSON, or a number like 1e999, which can be read but not written
+    return _encode({"class": None, "args": [], "raw_base64": base64.b64encode(raw).decode("ascii")})
 
 
 def _unreserved(element: dict[str, Any]) -> dict[str, Any]:

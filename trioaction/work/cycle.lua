@@ -5,8 +5,8 @@
 --   slots and of queues; then the outcomes (see finish.lua), the free slots (highest first) and
 --   the queues.
 -- Returns {"gone"} if the process has no record (any more), {"stale"} for a sequence below the last one, else
---   {"ok", codes, popped, last queue, problems}: codes has one text per outcome ("" if all is well), popped is flat triples
---   slot, queue, raw; problems are keys of the wrong type.
+--   {"ok", codes, popped, last queue, problems, suspect}: codes has one text per outcome ("" if all is well), popped is flat
+--   triples slot, queue, raw; problems are keys of the wrong type; suspect is -1, or how often the last job popped died alone.
 -- Idempotent: the same sequence again changes nothing and answers what the free slots hold from the first time.
 -- include: ../resque/keys.lua
 -- include: ../fanout/identity.lua
@@ -17,16 +17,19 @@
 -- include: inflight.lua
 -- include: working.lua
 -- include: queues.lua
+-- include: suspects.lua
 -- include: finish.lua
 -- include: pop.lua
 -- include: turns.lua
+-- include: again.lua
 local keys = keys_of(ARGV[1])
 local process, sequence = ARGV[2], ARGV[4]
 -- The first write, and one that a full Redis lets pass: so do then all that follow.
 redis.call('PEXPIRE', keys.lease(process), ARGV[3])
-local last = redis.call('HGET', keys.process(process), 'seq')
+local last, suspect = unpack(redis.call('HMGET', keys.process(process), 'seq', 'suspect'))
 if not last then return {'gone'} end
 if tonumber(sequence) < tonumber(last) then return {'stale'} end
+redis.call('HLEN', keys.inflight(process)) -- an error if it is no hash, before a job is taken that could not be kept
 
 local outcomes, frees, first = tonumber(ARGV[7]), tonumber(ARGV[8]), 10
 local starts, first_free = outcomes_from(ARGV, first, outcomes)
@@ -41,21 +44,14 @@ local cycle = {
 }
 
 if sequence == last then
-  local codes, popped = {}, cycle.popped
-  for at = 1, outcomes do codes[at] = '' end
-  for at = #free, 1, -1 do
-    local entry = redis.call('HGET', cycle.inflight, free[at])
-    if has_token(entry, sequence) then
-      local _, queue, raw = inflight_parts(entry)
-      popped[#popped + 1], popped[#popped + 2], popped[#popped + 3] = free[at], queue, raw
-    end
-  end
-  return {'ok', codes, popped, cycle.last_queue, {}}
+  return {'ok', no_codes(outcomes), popped_before(cycle), cycle.last_queue, {}, suspect_of(suspect, sequence) or -1}
 end
 
 redis.call('HSET', keys.process(process), 'seq', sequence)
+cycle.wary = redis.call('EXISTS', keys.deaths) == 1
 local codes = finish_all(keys, cycle, ARGV, starts)
 if #free > 0 then pop_all(keys, cycle, queues) end
+if cycle.suspect then hold_suspect(keys, process, sequence, cycle.suspect) end
 free_slots(keys, cycle)
 touch_all(keys, cycle.touched)
-return {'ok', codes, cycle.popped, cycle.last_queue, cycle.problems}
+return {'ok', codes, cycle.popped, cycle.last_queue, cycle.problems, cycle.suspect or -1}

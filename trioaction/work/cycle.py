@@ -21,6 +21,8 @@ MAX_ITEMS = 500
 """Outcomes, and free slots, of one exchange."""
 MAX_BYTES = 1024 * 1024
 """Bytes of outcomes in one exchange; the first may be larger."""
+MAX_DEATHS = 3
+"""So many processes may die of a job, one after another, before it is given up."""
 
 
 class Fenced(TrioactionError):
@@ -28,12 +30,16 @@ class Fenced(TrioactionError):
 
 
 class Popped(NamedTuple):
-    """A job that now belongs to a slot; ``token`` is the proof."""
+    """A job that now belongs to a slot; ``token`` is the proof.
+
+    ``deaths`` is for a suspect, which must run alone: how often its process died while it ran nothing else.
+    """
 
     slot: int
     token: int
     queue: str
     raw: bytes
+    deaths: int | None = None
 
 
 class Completion(NamedTuple):
@@ -74,7 +80,10 @@ class Completion(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """The answer: the fate of each outcome ("" if applied in full), new jobs, keys of a wrong type."""
+    """The answer: the fate of each outcome ("" if applied in full), new jobs, keys of a wrong type.
+
+    A suspect is the last of the new jobs, and there may be more behind it.
+    """
 
     codes: list[str]
     popped: list[Popped]
@@ -130,7 +139,9 @@ class Cycle:
         args += self._queues
         reply = await self._answer(CYCLE, args)
         self._last_queue = reply[3]
-        return Exchange([code.decode() for code in reply[1]], self._popped(reply[2]), _texts(reply[4]))
+        return Exchange(
+            [code.decode() for code in reply[1]], self._popped(reply[2], reply[5]), _texts(reply[4])
+        )
 
     async def reconcile(self, running: Iterable[tuple[int, int]]) -> Reconciled:
         """Put back all that is in flight but not among ``running`` (pairs of slot and token). A checkpoint.
@@ -149,12 +160,15 @@ class Cycle:
             raise Fenced(f"Process {self._process} has no record in Redis any more")
         return reply
 
-    def _popped(self, flat: list[Any]) -> list[Popped]:
+    def _popped(self, flat: list[Any], deaths: int) -> list[Popped]:
         token = self._sequence
-        return [
+        popped = [
             Popped(int(flat[at]), token, flat[at + 1].decode("utf-8", "replace"), flat[at + 2])
             for at in range(0, len(flat), 3)
         ]
+        if deaths >= 0 and popped:
+            popped[-1] = popped[-1]._replace(deaths=deaths)
+        return popped
 
     def _date(self, now: float) -> str:
         """Whole seconds, so made once in a second only."""

@@ -2,9 +2,10 @@
 -- registering are sealed, its workers, its leaderships and at last its record are removed.
 --
 -- KEYS: none; all are made from the namespace.
--- ARGV: namespace, process id, "rescue" (only if its lease has lapsed) or "leave" (in any case), most jobs to move.
--- Returns {code, number of jobs put back, problems}: "alive" (nothing done), "gone" (no record: done before), "more" (call
---   again) or "done"; problems are keys of queues that are no lists.
+-- ARGV: namespace, process id, "rescue" (only if its lease has lapsed), "dead" (it surely is) or "leave" (it goes itself: its
+--   jobs did not kill it), most jobs to move.
+-- Returns {code, number of jobs put back, problems, suspected}: "alive" (nothing done), "gone" (no record: done before),
+--   "more" (call again) or "done"; problems are keys of queues that are no lists; suspected is how many jobs run alone from now on.
 -- Idempotent: each job is moved by the call that takes it out of the record.
 -- include: ../resque/keys.lua
 -- include: ../fanout/identity.lua
@@ -13,29 +14,38 @@
 -- include: ../fanout/seal_record.lua
 -- include: inflight.lua
 -- include: put_back.lua
+-- include: suspects.lua
 -- include: strike_off.lua
+-- include: traces.lua
+local MAX_SLOTS = 10000 -- as the settings have it: a record that somebody has written may have anything in it
 local keys = keys_of(ARGV[1])
 local process, most, problems = ARGV[2], tonumber(ARGV[4]), {}
-local begun = redis.call('HEXISTS', keys.process(process), 'seq') == 0
+local record = redis.call('HMGET', keys.process(process), 'slots', 'queues', 'suspect', 'seq')
+local slots, queues, suspect, begun = record[1], record[2], record[3], record[1] and not record[4]
 if ARGV[3] == 'rescue' and not begun and redis.call('EXISTS', keys.lease(process)) == 1 then
-  return {'alive', 0, problems}
+  return {'alive', 0, problems, 0}
 end
 redis.call('PEXPIRE', keys.lease(process), 1000) -- it may not exist: a full Redis then lets the rest pass
-local slots, queues = unpack(redis.call('HMGET', keys.process(process), 'slots', 'queues'))
-if not slots then return {'gone', 0, problems} end
+if not slots then slots, queues = traces(keys, process) end
+if not slots then return {'gone', 0, problems, 0} end
 -- Without its sequence a process is fenced from the first slice on; else it could renew its lease between two.
 redis.call('HDEL', keys.process(process), 'seq')
 
-local moved = 0
-for _, job in ipairs(jobs_in_flight(keys.inflight(process))) do
-  if moved == most then return {'more', moved, problems} end
+local moved, suspected, jobs = 0, 0, {}
+-- A key of the process that somebody has made something else has nothing in it that could be moved.
+if fits(keys.inflight(process), 'hash') then jobs = jobs_in_flight(keys.inflight(process)) end
+-- In the first slice, where all are here that died together. Of one without a record nobody knows how it ended.
+if ARGV[3] ~= 'leave' and record[1] and not begun then suspected = note_deaths(keys, jobs, suspect) end
+for _, job in ipairs(jobs) do
+  if moved == most then return {'more', moved, problems, suspected} end
   put_back(keys, process, queues, job, problems)
   moved = moved + 1
 end
-for _, id in ipairs(redis.call('SRANDMEMBER', keys.owned(process), most)) do
+local owned = keys.owned(process)
+for _, id in ipairs(fits(owned, 'set') and redis.call('SRANDMEMBER', owned, most) or {}) do
   seal_record(keys, id)
-  redis.call('SREM', keys.owned(process), id)
+  redis.call('SREM', owned, id)
 end
-if redis.call('EXISTS', keys.owned(process)) == 1 then return {'more', moved, problems} end
-strike_off(keys, process, tonumber(slots), queues)
-return {'done', moved, problems}
+if fits(owned, 'set') and redis.call('EXISTS', owned) == 1 then return {'more', moved, problems, suspected} end
+strike_off(keys, process, math.min(tonumber(slots) or 0, MAX_SLOTS), queues or '')
+return {'done', moved, problems, suspected}

@@ -4,6 +4,7 @@
 -- token, failed entry (a job that failed), fan-out id, child index, child entry (a child), recurring action, job id (a run of
 -- a recurring action), element, Unix ms, ms from now (a job that is tried again: then there is no failed entry).
 -- include: effects.lua
+-- include: suspects.lua
 
 -- Where the outcomes begin, behind their numbers of words, and what comes behind the last one.
 local function outcomes_from(words, first, count)
@@ -21,6 +22,7 @@ local function finish(keys, cycle, words, from, entry)
   local size, slot = tonumber(words[from - 1]), words[from]
   if cycle.ended[slot] or not has_token(entry, words[from + 1]) then return 'unknown' end
   cycle.ended[slot] = true
+  if cycle.wary then forget_deaths(keys, (select(3, inflight_parts(entry)))) end
   local failure, child, action = words[from + 2], size > 3 and words[from + 3] or '', size > 6 and words[from + 6] or ''
   local delay = size > 8 and tonumber(words[from + 10]) or nil
   if action ~= '' then guard_until(keys, action, words[from + 7], delay) end
@@ -44,8 +46,9 @@ local function finish_all(keys, cycle, words, starts)
   local entries = redis.call('HMGET', cycle.inflight, unpack(slots))
   for number, from in ipairs(starts) do codes[number] = finish(keys, cycle, words, from, entries[number]) end
   for _, name in ipairs({'processed', 'failed'}) do
+    local counted = cycle[name] == 0 or redis.pcall('INCRBY', keys.stat(name), cycle[name])
     -- another's key of another type must not stop the rest
-    if cycle[name] > 0 then redis.pcall('INCRBY', keys.stat(name), cycle[name]) end
+    if type(counted) == 'table' then cycle.problems[#cycle.problems + 1] = keys.stat(name) end
   end
   return codes
 end

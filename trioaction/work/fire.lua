@@ -13,7 +13,7 @@
 local keys, process, action, queue = keys_of(ARGV[1]), ARGV[2], ARGV[4], ARGV[8]
 if redis.pcall('GET', keys.leader) ~= process then return {'lost', ''} end
 if (redis.call('HGET', keys.recurring, action) or '') ~= ARGV[5] then return {'changed', ''} end
-for key, wanted in pairs({[keys.queue(queue)] = 'list', [keys.queues] = 'set'}) do
+for key, wanted in pairs({[keys.queue(queue)] = 'list', [keys.queues] = 'set', [keys.guard(action)] = 'string'}) do
   if not fits(key, wanted) then return {'wrongtype', key} end
 end
 

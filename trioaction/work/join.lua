@@ -3,10 +3,15 @@
 -- KEYS: none; all are made from the namespace.
 -- ARGV: namespace, process id, lease in ms, number of slots, queues joined by ",", Unix seconds; then pairs field, value of
 --   the record.
--- Returns "ok". Idempotent: ids are new at each boot, and the sequence of a standing record is kept.
+-- Returns "ok"; or the name of a key that should be a set and is none, and then nothing was written.
+-- Idempotent: ids are new at each boot, and the sequence of a standing record is kept.
 -- include: ../resque/keys.lua
+-- include: ../resque/types.lua
 local keys = keys_of(ARGV[1])
 local process, slots, queues = ARGV[2], tonumber(ARGV[4]), ARGV[5]
+for _, key in ipairs({keys.processes, keys.workers}) do
+  if not fits(key, 'set') then return key end
+end
 redis.call('PEXPIRE', keys.lease(process), ARGV[3]) -- first, since a full Redis refuses to begin with the others
 redis.call('HSETNX', keys.process(process), 'seq', 0)
 redis.call('HSET', keys.process(process), 'slots', slots, 'queues', queues, unpack(ARGV, 7))

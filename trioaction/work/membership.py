@@ -13,9 +13,10 @@ from typing import Any, cast
 
 import structlog
 import trio
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError
 
 from trioaction.config import TaskSettings
+from trioaction.errors import StartupError
 from trioaction.events import FENCED, HEARTBEAT_FAILED, Events
 from trioaction.redis.scripts import Script
 from trioaction.redis.transport import ConnectionLost, Transport
@@ -31,10 +32,11 @@ SLICE = 500
 
 @dataclass(frozen=True, slots=True)
 class Dissolved:
-    """What came of ending a membership: "alive", "gone" or "done", and how many jobs went back."""
+    """What came of ending a membership: "alive", "gone" or "done"; jobs that went back, new suspects."""
 
     code: str
     jobs: int
+    suspected: int
 
 
 class Membership:
@@ -52,6 +54,8 @@ class Membership:
     ) -> None:
         self.id: str | None = None
         """The id under which this process is a member now."""
+        self.refused = False
+        """Did Redis, though it is there, not take the last heartbeat?"""
         self.on_fenced: Callable[[], None] = _nothing
         self._transport = transport
         self._keys = keys
@@ -78,7 +82,12 @@ class Membership:
     async def _register(self, id: str) -> str:
         record = [word for pair in self._identity.record().items() for word in pair]
         about = (self._slots, queues_word(self.settings.queues), int(time.time()), *record)
-        await JOIN.run(self._transport, (), (self._keys.namespace, id, self.lease_ms, *about), retry=True)
+        answer = await JOIN.run(
+            self._transport, (), (self._keys.namespace, id, self.lease_ms, *about), retry=True
+        )
+        if answer != b"ok":
+            key = answer.decode("utf-8", "replace")
+            raise StartupError(f"The key {key} in Redis should be a set, but is none: delete or rename it")
         return id
 
     async def run(self) -> None:
@@ -96,9 +105,11 @@ class Membership:
             answer = await HEARTBEAT.run(
                 self._transport, (), (self._keys.namespace, id, self.lease_ms), retry=True
             )
-        except (ConnectionLost, ResponseError) as error:
+        except RedisError as error:
+            self.refused = not isinstance(error, ConnectionLost)
             self._events.tell(HEARTBEAT_FAILED, process=id, error=str(error))
             return
+        self.refused = False
         if answer == b"gone":
             self.fenced(id)
 
@@ -125,22 +136,26 @@ class Membership:
 
 
 async def dissolve(transport: Transport, keys: Keys, id: str, mode: str) -> Dissolved:
-    """End the membership of ``id`` in slices; ``mode`` is "rescue" (if its lease has lapsed) or "leave".
+    """End the membership of ``id`` in slices.
+
+    ``mode`` is "rescue" (if its lease has lapsed), "dead" (it surely is) or "leave" (it goes itself, so its
+    jobs are not to blame).
 
     A checkpoint. When cancelled a part of its jobs may have moved; calling it again goes on.
     """
-    moved = 0
+    moved = suspected = 0
     while True:
         reply = cast(
             "list[Any]", await DISSOLVE.run(transport, (), (keys.namespace, id, mode, SLICE), retry=True)
         )
         moved += int(reply[1])
+        suspected += int(reply[3])
         for key in reply[2]:
             log.error(
                 "a job could not go back: its queue is no list", key=str(key), kept_in=keys.stranded_jobs
             )
         if reply[0] != b"more":
-            return Dissolved(reply[0].decode(), moved)
+            return Dissolved(reply[0].decode(), moved, suspected)
 
 
 def _nothing() -> None:

@@ -12,22 +12,19 @@ import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-import structlog
 import trio
 
 from trioaction.connection import Connection, JobContext
-from trioaction.errors import InvalidInput, JobError, ResultNotJson, TrioactionError
+from trioaction.errors import InvalidInput, JobError, PoisonJob, ResultNotJson, TrioactionError
 from trioaction.events import JOB_RETRIED, SLOW_JOB, UNREADABLE_JOB, Events
 from trioaction.executor import Executor
 from trioaction.fanout.record import encode_entry
 from trioaction.outcome import Outcome
 from trioaction.resque.keys import worker_name
 from trioaction.resque.payload import Job, child_of, decode, failed_entry, next_attempt
-from trioaction.work.cycle import Completion, Popped
+from trioaction.work.cycle import MAX_DEATHS, Completion, Popped
 from trioaction.work.retries import retry_in
 from trioaction.work.slot import Slot
-
-log = structlog.stdlib.get_logger("trioaction.jobs")
 
 
 class Performer:
@@ -60,9 +57,15 @@ class Performer:
         except JobError as error:
             self._events.tell(UNREADABLE_JOB, queue=popped.queue, error=error.message)
             return self._unreadable(popped, error)
+        if popped.deaths is not None and popped.deaths >= MAX_DEATHS:
+            error = PoisonJob(popped.deaths)
+            return self._completion(popped, job, Outcome(error=error, exception=error))
         outcome = await self._executor.execute(
             job.action, job.inputs, self._connection(popped, job), deadline=slot
         )
+        if not outcome.ok and not slot.expired:
+            # at shutdown it may be its clean-up that failed: the job has not had its time, nor an attempt
+            await trio.lowlevel.checkpoint_if_cancelled()
         if outcome.seconds > self._slow:
             self._events.tell(
                 SLOW_JOB, action=job.action, queue=popped.queue, seconds=round(outcome.seconds, 3)

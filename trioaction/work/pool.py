@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from trioaction.fanout.store import Store
 from trioaction.resque.payload import child_of
-from trioaction.work.shift import Crew, Shift
+from trioaction.work.shift import FIRST_PAUSE, LONGEST_PAUSE, Crew, Shift
 
 log = structlog.stdlib.get_logger("trioaction.jobs")
 
@@ -49,13 +49,24 @@ class Pool:
             nursery.cancel_scope.cancel()
 
     async def _joined(self, draining: trio.Event) -> str | None:
-        """The id to work under; None if there is nothing to wait for any more, while Redis is away."""
+        """The id to work under; None if there is nothing to wait for any more, while there is no Redis."""
         process = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_when, draining, nursery.cancel_scope)
-            process = await self._crew.membership.join()
+            process = await self._join()
             nursery.cancel_scope.cancel()
         return process
+
+    async def _join(self) -> str:
+        """The id to work under, as soon as Redis is there and takes it."""
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                return await self._crew.membership.join()
+            except RedisError as error:  # BUSY or READONLY is no reason to crash, and passes
+                log.warning("this process could not be registered, trying again", reason=str(error))
+            await trio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _sum_up(self) -> None:
         tally = self._crew.tally

@@ -1,9 +1,10 @@
--- Pops jobs into free slots: first to last queue in strict priority, the queues behind "*" in turn.
+-- Pops jobs into free slots: first to last queue in strict priority, the queues behind "*" in turn. A suspect is the last.
+-- include: suspects.lua
 local MAX_BYTES = 1048576 -- of one reply, about; at least one job is popped
 local FIRST_POP = 2 -- jobs, while it is not known how large they are
 
 local function full(cycle)
-  return #cycle.free == 0 or cycle.bytes >= MAX_BYTES
+  return #cycle.free == 0 or cycle.bytes >= MAX_BYTES or cycle.suspect
 end
 
 -- How many jobs to take at once, so that a queue of large ones does not make a huge reply.
@@ -40,6 +41,7 @@ local function pop_some(keys, cycle, queue, most)
     cycle.problems[#cycle.problems + 1] = keys.queue(queue)
     return 0
   end
+  if cycle.wary then up_to_suspect(keys, cycle, queue, raws) end
   fill(keys, cycle, queue, raws)
   return #raws
 end

@@ -1,11 +1,12 @@
 -- Puts jobs in flight back at the head of their queues, in the order in which they were popped.
 
--- All jobs of a process as a list of {slot, token, queue, raw}, the last popped first.
+-- All jobs of a process as a list of {slot, token, queue, raw}, the last popped first. What is no job is passed over.
 local function jobs_in_flight(inflight)
   local flat, jobs = redis.call('HGETALL', inflight), {}
   for at = 1, #flat, 2 do
     local token, queue, raw = inflight_parts(flat[at + 1])
-    jobs[#jobs + 1] = {slot = tonumber(flat[at]), token = tonumber(token), queue = queue, raw = raw}
+    local slot = tonumber(flat[at])
+    if slot and token then jobs[#jobs + 1] = {slot = slot, token = tonumber(token), queue = queue, raw = raw} end
   end
   table.sort(jobs, function(one, other)
     if one.token ~= other.token then return one.token > other.token end

@@ -10,11 +10,14 @@ local function add_existing(keys, names, from, found)
   end
 end
 
-local function other_queues(keys, named)
+local function other_queues(keys, named, problems)
   local all = redis.pcall('SMEMBERS', keys.queues)
-  if all.err then return {} end
+  if all.err then
+    problems[#problems + 1] = keys.queues
+    return {}
+  end
   local skip, names, found = {}, {}, {}
-  for _, name in ipairs(named) do skip[name] = true end
+  for _, name in ipairs(named) do skip[name] = name ~= '*' end -- somebody may call a queue so
   for _, name in ipairs(all) do
     if not skip[name] then names[#names + 1] = name end
   end

@@ -3,10 +3,11 @@
 -- KEYS: none; all are made from the namespace.
 -- ARGV: namespace, process id, lease in ms, sequence, queues joined by ","; then pairs slot, token of what runs, with
 --   what has finished but was not acknowledged.
--- Returns {"gone"} without a record, {"stale"} for a sequence that is not above the last one, else
+-- Returns {"gone"} without a record, {"stale"} for a sequence below the last one, else
 --   {"ok", held, number put back, problems}: held are the slots whose job is in flight as given; problems are keys of
 --   queues that are no lists.
--- Idempotent: a second call finds nothing to put back. A cycle of a lower sequence that arrives later writes nothing.
+-- Idempotent: the same call again, as when its answer was lost, finds nothing to put back. A cycle of
+--   a lower sequence that arrives later writes nothing.
 -- include: ../resque/keys.lua
 -- include: ../fanout/identity.lua
 -- include: ../fanout/started.lua
@@ -17,7 +18,7 @@ local process, sequence, queues = ARGV[2], ARGV[4], ARGV[5]
 redis.call('PEXPIRE', keys.lease(process), ARGV[3])
 local last = redis.call('HGET', keys.process(process), 'seq')
 if not last then return {'gone'} end
-if tonumber(sequence) <= tonumber(last) then return {'stale'} end
+if tonumber(sequence) < tonumber(last) then return {'stale'} end
 redis.call('HSET', keys.process(process), 'seq', sequence)
 
 local runs = {}

@@ -11,16 +11,20 @@ from typing import cast
 
 import structlog
 import trio
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
-from trioaction.events import PROCESS_RESCUED, Events
+from trioaction.events import JOB_SUSPECTED, PROCESS_RESCUED, Events
 from trioaction.redis.transport import Transport
-from trioaction.redis.wire import pairs
+from trioaction.redis.wire import Refused, pairs
 from trioaction.resque.keys import Keys
 from trioaction.work.identity import Identity
 from trioaction.work.membership import dissolve
 
 log = structlog.stdlib.get_logger("trioaction.fleet")
+
+
+LOOKS_SAT_OUT = 2
+"""After a reconnect or a refusal: in so many intervals, those of heartbeats, everybody has been heard of."""
 
 
 class Rescuer:
@@ -40,19 +44,37 @@ class Rescuer:
         self._identity = identity
         self._interval = interval
         self._events = events or Events()
+        self._generation = transport.generation
+        self._sits_out = 0
 
     async def run(self) -> None:
         """Look now, proving deaths on this machine too, then again and again until cancelled."""
-        await self._survive_redis(proven=True)
+        proven = True
         while True:
+            # again if Redis went away in the middle: else who is surely dead would be waited for
+            proven = not await self._survive_redis(proven=proven) and proven
             await trio.sleep(self._interval * random.uniform(0.8, 1.2))  # noqa: S311 nothing secret about it
-            await self._survive_redis(proven=False)
 
-    async def _survive_redis(self, *, proven: bool) -> None:
+    def may_look(self) -> bool:
+        """Not just after a reconnect: leases lapsed while Redis was away, and who lives renews its own."""
+        if self._transport.generation != self._generation:
+            self._generation, self._sits_out = self._transport.generation, LOOKS_SAT_OUT
+        self._sits_out -= 1
+        return self._sits_out < 0
+
+    async def _survive_redis(self, *, proven: bool) -> bool:
+        """Look, if this is the time to; False if Redis did not let us."""
         try:
-            await self.sweep(proven=proven)
+            # no key of ours: it is refused as long as nobody's lease can be renewed
+            await self._transport.call("PEXPIRE", self._keys.lease(""), 1)
+            if proven or self.may_look():
+                await self.sweep(proven=proven)
         except RedisError as error:
+            if isinstance(error, Refused):
+                self._sits_out = LOOKS_SAT_OUT
             log.warning("could not look for dead processes", error=str(error))
+            return False
+        return True
 
     async def sweep(self, *, proven: bool) -> int:
         """Look once; the number of jobs that went back. A checkpoint; when cancelled the next look goes on.
@@ -64,17 +86,26 @@ class Rescuer:
         )
         ids = sorted(id.decode("utf-8", "replace") for id in members)
         leases = await self._transport.pipeline([("EXISTS", self._keys.lease(id)) for id in ids])
-        moved = 0
+        moved, problem = 0, None
         for id, lease in zip(ids, leases, strict=True):
-            if not lease:
-                moved += await self._rescue(id, "rescue")
-            elif proven and await self._is_dead(id):
-                moved += await self._rescue(id, "leave")
+            try:
+                moved += await self._look_at(id, alive=bool(lease), proven=proven)
+            except ResponseError as error:
+                problem = problem or error  # with this one: the others are rescued all the same
+        if problem is not None:
+            raise problem
         return moved
+
+    async def _look_at(self, id: str, *, alive: bool, proven: bool) -> int:
+        if not alive:
+            return await self._rescue(id, "rescue")
+        return await self._rescue(id, "dead") if proven and await self._is_dead(id) else 0
 
     async def _is_dead(self, id: str) -> bool:
         fields = pairs(await self._transport.call("HGETALL", self._keys.process(id)))
-        record = {key.decode(): value.decode("utf-8", "replace") for key, value in fields.items()}
+        record = {
+            key.decode("utf-8", "replace"): value.decode("utf-8", "replace") for key, value in fields.items()
+        }
         return self._identity.proves_dead(record)
 
     async def _rescue(self, id: str, mode: str) -> int:
@@ -85,4 +116,6 @@ class Rescuer:
             )  # a record that somebody deleted by hand
         if ended.code == "done":
             self._events.tell(PROCESS_RESCUED, process=id, jobs_put_back=ended.jobs)
+        if ended.suspected:
+            self._events.tell(JOB_SUSPECTED, process=id, jobs=ended.suspected)
         return ended.jobs

@@ -7,9 +7,9 @@ from datetime import timedelta
 from typing import cast
 
 from trioaction.action import Backoff, Task
-from trioaction.errors import InvalidInput, JobError, ResultNotJson, UnknownAction
+from trioaction.errors import InvalidInput, JobError, PoisonJob, ResultNotJson, UnknownAction
 
-FINAL = (InvalidInput, UnknownAction, JobError, ResultNotJson)
+FINAL = (InvalidInput, UnknownAction, JobError, PoisonJob, ResultNotJson)
 """Errors that another attempt would meet again."""
 
 

@@ -82,7 +82,7 @@ def decode(raw: bytes) -> Record | None:
     """A record as it was kept; None if that is not one."""
     try:
         values: Any = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(values, dict):
         return None

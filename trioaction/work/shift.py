@@ -11,7 +11,6 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-import structlog
 import trio
 from redis.exceptions import RedisError
 
@@ -21,7 +20,9 @@ from trioaction.events import (
     EXCHANGE_FAILED,
     KEY_OF_WRONG_TYPE,
     OUTCOME_DROPPED,
+    POISON_JOB,
     RECONCILED,
+    SUSPECT_STARTED,
     Events,
 )
 from trioaction.executor import Executor
@@ -29,12 +30,20 @@ from trioaction.redis.doorbell import Doorbell
 from trioaction.redis.transport import Transport
 from trioaction.resque.keys import Keys
 from trioaction.work.appetite import Appetite
-from trioaction.work.cycle import MAX_BYTES, MAX_ITEMS, Completion, Cycle, Exchange, Fenced, Popped
+from trioaction.work.cycle import (
+    MAX_BYTES,
+    MAX_DEATHS,
+    MAX_ITEMS,
+    Completion,
+    Cycle,
+    Exchange,
+    Fenced,
+    Popped,
+)
 from trioaction.work.membership import Membership
 from trioaction.work.performer import Performer
+from trioaction.work.quiet import Quiet
 from trioaction.work.slot import Deadlines, Slot
-
-log = structlog.stdlib.get_logger("trioaction.jobs")
 
 LAST_WORDS = 5.0
 """Seconds to hand in, at the end, what finished while the rest was being cancelled."""
@@ -63,6 +72,7 @@ class Crew:
     settings: TaskSettings
     tally: Tally
     events: Events = field(default_factory=Events)
+    quiet: Quiet = field(default_factory=Quiet)
     clock: Callable[[], float] = time.time
 
 
@@ -72,7 +82,9 @@ class Shift:
     def __init__(self, crew: Crew, process: str) -> None:
         self._crew = crew
         self._process = process
-        self._performer = Performer(crew.executor, process, slow=crew.settings.slow, clock=crew.clock)
+        self._performer = Performer(
+            crew.executor, process, slow=crew.settings.slow, clock=crew.clock, events=crew.events
+        )
         self._cycle = Cycle(
             crew.transport, crew.keys, process, crew.settings.queues, crew.membership.lease_ms
         )
@@ -82,6 +94,8 @@ class Shift:
         self._free = set(self._slots)
         # half of the slots at a time: the one half runs while Redis fills the other
         self._share = min(MAX_ITEMS, (len(self._slots) + 1) // 2)
+        self._suspect: Popped | None = None
+        """Waits until all others have ended, then runs; until its end no job is taken."""
         self._outcomes: list[Completion] = []
         self._scope = trio.CancelScope()
         self._woken = trio.Event()
@@ -98,8 +112,22 @@ class Shift:
 
     @property
     def running(self) -> list[Popped]:
-        """The jobs that have not finished."""
+        """The jobs that have not finished, with a suspect that has not begun."""
+        waiting = [self._suspect] if self._suspect is not None and self._suspect_waits else []
+        return self._started + waiting
+
+    @property
+    def _started(self) -> list[Popped]:
         return [slot.job for slot in self._slots.values() if slot.job is not None]
+
+    @property
+    def _suspect_waits(self) -> bool:
+        return self._suspect is not None and self._slots[self._suspect.slot].job is None
+
+    @property
+    def _wants(self) -> bool:
+        """Is there reason to look for jobs?"""
+        return self._hungry and not self._stopping and not self._crew.quiet.on and self._suspect is None
 
     async def run(self, draining: trio.Event) -> None:
         """Work until fenced, or until drained: no new jobs, and the grace period for those that run.
@@ -114,6 +142,8 @@ class Shift:
                     nursery.start_soon(self._work, slot)
                 nursery.start_soon(self._deadlines.watch, self._slots.values())
                 nursery.start_soon(self._listen)
+                nursery.start_soon(self._resume_after_quiet)
+                nursery.start_soon(self._notice_reconnects)
                 nursery.start_soon(self._dispatch)
                 await draining.wait()
                 self._stopping = True
@@ -127,7 +157,6 @@ class Shift:
 
     def _fence(self) -> None:
         self._fenced = True
-        self._outcomes.clear()
         self._scope.cancel()
 
     def _wake(self) -> None:
@@ -145,9 +174,6 @@ class Shift:
         while not slot.expired:
             job = await slot.taken()
             completion = await self._performer.perform(job, slot)
-            if completion.failure and not slot.expired:
-                # at shutdown it may be its clean-up that failed: the job has not had its time
-                await trio.lowlevel.checkpoint_if_cancelled()
             self._ended(slot, completion)
             self._free.add(slot.number)
 
@@ -160,6 +186,8 @@ class Shift:
         self._wake()
 
     def _ended(self, slot: Slot, completion: Completion) -> None:
+        if slot.job is self._suspect:
+            self._suspect = None
         slot.job = None
         self._outcomes.append(completion)
         self._wake()
@@ -173,13 +201,28 @@ class Shift:
             self._hungry = True
             self._wake()
 
+    async def _resume_after_quiet(self) -> None:
+        while True:
+            await self._crew.quiet.ended()
+            self._hungry = True
+            self._wake()
+
+    async def _notice_reconnects(self) -> None:
+        """At rest nothing else wakes the dispatcher soon: the doorbell has a connection of its own."""
+        while True:
+            await trio.sleep(self._crew.settings.heartbeat)
+            if self._crew.transport.generation != self._generation:
+                self._wake()
+
     async def _dispatch(self) -> None:
         while True:
-            wants = self._hungry and bool(self._free) and not self._stopping
+            wants = self._wants and bool(self._free)
             if self._in_doubt or self._crew.transport.generation != self._generation:
                 await self._carefully(self._reconcile)
             elif self._outcomes or wants:
                 await self._carefully(self._exchange)
+            elif self._suspect_waits and not self._started:
+                self._start_suspect()
             else:
                 await self._sleep()
 
@@ -205,7 +248,7 @@ class Shift:
             self._pause = FIRST_PAUSE
 
     async def _exchange(self) -> None:
-        wants = self._hungry and not self._stopping
+        wants = self._wants
         outcomes = self._batch()
         free = self._open_slots(len(outcomes)) if wants else []
         self._in_doubt = True  # until there is an answer
@@ -216,10 +259,24 @@ class Shift:
         del self._outcomes[: len(outcomes)]
         self._count(outcomes, reply)
         for job in reply.popped:
-            self._free.discard(job.slot)
-            self._slots[job.slot].give(job)
+            self._take(job)
         if free:
             await self._digest(reply, len(free))
+
+    def _take(self, job: Popped) -> None:
+        self._free.discard(job.slot)
+        if job.deaths is not None and job.deaths < MAX_DEATHS:
+            self._suspect = job
+            return
+        if job.deaths is not None:
+            self._crew.events.tell(POISON_JOB, queue=job.queue, deaths=job.deaths)
+        self._slots[job.slot].give(job)
+
+    def _start_suspect(self) -> None:
+        """Redis knows that all others have ended: if the process dies now, it is the only one to blame."""
+        assert self._suspect is not None
+        self._crew.events.tell(SUSPECT_STARTED, queue=self._suspect.queue, deaths=self._suspect.deaths)
+        self._slots[self._suspect.slot].give(self._suspect)
 
     def _batch(self) -> list[Completion]:
         """The oldest outcomes that fit into one exchange; they stay in the list until Redis has them."""
@@ -287,6 +344,9 @@ class Shift:
         self._hungry = True
         held = reconciled.held
         self._outcomes = [outcome for outcome in self._outcomes if outcome.slot in held]
+        if self._suspect is not None and self._suspect_waits and self._suspect.slot not in held:
+            self._free.add(self._suspect.slot)
+            self._suspect = None
         missing = sum(slot not in held for slot, _ in running)
         if reconciled.put_back or missing:
             self._crew.events.tell(RECONCILED, put_back=reconciled.put_back, unknown_to_redis=missing)

@@ -2,7 +2,7 @@
 local function strike_off(keys, process, slots, queues)
   for slot = 1, slots do
     local worker = process .. '-' .. slot
-    redis.call('SREM', keys.workers, worker .. ':' .. queues)
+    redis.pcall('SREM', keys.workers, worker .. ':' .. queues) -- another's key in its place must not stop the rest
     redis.call('DEL', keys.working_on(worker, queues), keys.started(worker, queues),
       keys.stat('processed', worker), keys.stat('failed', worker))
   end
@@ -10,5 +10,5 @@ local function strike_off(keys, process, slots, queues)
     if redis.pcall('GET', leader) == process then redis.call('DEL', leader) end
   end
   redis.call('DEL', keys.process(process), keys.inflight(process), keys.owned(process), keys.lease(process))
-  redis.call('SREM', keys.processes, process)
+  redis.pcall('SREM', keys.processes, process)
 end

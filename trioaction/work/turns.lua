@@ -26,7 +26,7 @@ end
 local function pop_all(keys, cycle, queues)
   for _, queue in ipairs(queues) do
     if queue == '*' then
-      pop_fairly(keys, cycle, other_queues(keys, queues))
+      pop_fairly(keys, cycle, other_queues(keys, queues, cycle.problems))
     else
       while not full(cycle) and pop_some(keys, cycle, queue, #cycle.free) > 0 do end
     end
