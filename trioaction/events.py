@@ -16,7 +16,7 @@ import structlog
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A number that events change, by its Prometheus name: a counter if that ends in ``_total``, else a gauge.
+    """A number that events change, by its Prometheus name: ``_total`` at its end says that it only grows.
 
     ``labels`` are fields of the events; their values must be few, and none may be a client's to choose.
     """
@@ -204,6 +204,15 @@ RECURRING_SKIPPED = Event(
     "recurring action skipped: its last run has not ended",
     (_counter("recurring_skips", "Runs left out because the last one had not ended.", "action"),),
 )
+FAILED_TRIMMED = Event(
+    _SCHEDULER,
+    WARNING,
+    "old entries of the failed list were dropped",
+    (
+        _counter("failed_entries_too_old", "Entries dropped for [tasks] failed_age.", amount="too_old"),
+        _counter("failed_entries_too_many", "Entries dropped for [tasks] failed_max.", amount="too_many"),
+    ),
+)
 SCHEDULER_TROUBLE = Event(
     _SCHEDULER,
     WARNING,
@@ -256,6 +265,12 @@ REQUEST_FAILED = Event(
     ERROR,
     "request failed",
     (_counter("failed_requests", "Requests that a mistake of the server itself ended."),),
+)
+CONNECTION_REFUSED = Event(
+    _WEB,
+    WARNING,
+    "too many connections, one was refused",
+    (_counter("refused_connections", "Connections of clients over [web] max_connections."),),
 )
 CONNECTION_FAILED = Event(
     _WEB,

@@ -15,8 +15,8 @@ from trioaction.outcome import Outcome
 
 UNKNOWN = "unknown"
 """One name for all actions that do not exist: clients make those up."""
-BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
-"""Seconds, the upper ends of the steps of the histogram; there is one more without an end."""
+BOUNDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0)
+"""Seconds, the upper ends of the steps of the histogram; there is one more without an end. Each is a line."""
 
 
 @dataclass(slots=True)

@@ -1,0 +1,1 @@
+"""What the process tells Prometheus: reads state that is there anyway, when somebody asks."""
