@@ -6,21 +6,24 @@ work itself.
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 import trio
+from redis.exceptions import RedisError
 
 from trioaction.api import Services, serving
+from trioaction.blocked import LoopWatch
 from trioaction.config import Settings
+from trioaction.events import Events
 from trioaction.executor import Executor
 from trioaction.fanout.store import Store
 from trioaction.log import configure
+from trioaction.metrics.fleet import Fleet
 from trioaction.redis.client import open_client
 from trioaction.redis.doorbell import open_doorbell
 from trioaction.redis.embedded import EmbeddedOnDemand
@@ -28,14 +31,20 @@ from trioaction.redis.eviction import warn_of_eviction
 from trioaction.redis.transport import Transport, Url, open_transport
 from trioaction.registry import Registry, discover
 from trioaction.resque.keys import Keys
+from trioaction.signals import Obedience
+from trioaction.stacks import Places
 from trioaction.supervise import supervise
 from trioaction.tasks import Actions
 from trioaction.work.identity import Identity, this_process
 from trioaction.work.membership import Membership
 from trioaction.work.pool import Pool
+from trioaction.work.quiet import Quiet
 from trioaction.work.rescue import Rescuer
 from trioaction.work.scheduler import Scheduler
 from trioaction.work.shift import Crew, Tally
+
+if TYPE_CHECKING:
+    from trioaction.web.scrapers import Scrapers
 
 log = structlog.stdlib.get_logger("trioaction")
 
@@ -50,6 +59,8 @@ class Runtime:
 
     settings: Settings
     registry: Registry
+    events: Events
+    tally: Tally
     executor: Executor
     services: Services
     transport: Transport
@@ -73,26 +84,12 @@ def run_server(settings: Settings, *, on_ready: Callable[[Runtime, str], None]) 
 
 async def _serve(settings: Settings, registry: Registry, on_ready: Callable[[Runtime, str], None]) -> int:
     server = Server(settings, registry)
-    ended_by: list[int] = []
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_obey, signals, server, ended_by)
-            await server.run(on_ready)
-            nursery.cancel_scope.cancel()
-    return 128 + ended_by[-1] if len(ended_by) > 1 else int(not server.ended_well)
-
-
-async def _obey(signals: AsyncIterator[int], server: Server, ended_by: list[int]) -> None:
-    """The first signal drains, the second cancels, the third does not wait for anything."""
-    async for number in signals:
-        ended_by.append(number)
-        if len(ended_by) == 1:
-            log.info("stopping; once more to stop at once", signal=signal.Signals(number).name)
-            server.stop()
-        elif len(ended_by) == 2:
-            server.cancel()
-        else:
-            os._exit(128 + number)
+    obedience = Obedience(server, Places(settings.root))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(obedience.obey)
+        await server.run(on_ready)
+        nursery.cancel_scope.cancel()
+    return int(not server.ended_well) if obedience.code is None else obedience.code
 
 
 @asynccontextmanager
@@ -116,11 +113,13 @@ async def open_runtime(
     Entering and leaving are checkpoints; also when cancelled, the process gives back what it holds in Redis.
     """
     tasks, keys = settings.tasks, Keys(settings.redis.namespace)
-    identity = this_process()
+    identity, events = this_process(), Events()
     async with AsyncExitStack() as stack:
-        url, transport = await stack.enter_async_context(connected(settings, lazy=lazy))
-        client = await stack.enter_async_context(open_client(url, name="trioaction-api", lazy=True))
-        membership = Membership(transport, keys, tasks, identity, slots=slots)
+        url, transport = await stack.enter_async_context(connected(settings, events, lazy=lazy))
+        client = await stack.enter_async_context(
+            open_client(url, name="trioaction-api", lazy=True, events=events)
+        )
+        membership = Membership(transport, keys, tasks, identity, slots=slots, events=events)
         actions = Actions(registry, transport, keys, settings.fan_out, membership.join)
         services = Services(actions=actions, redis=client, config=settings)
         executor = Executor(
@@ -134,12 +133,14 @@ async def open_runtime(
         stack.enter_context(serving(services))
         nursery = await stack.enter_async_context(trio.open_nursery())
         stack.callback(nursery.cancel_scope.cancel)
-        nursery.start_soon(supervise, "heartbeat", membership.run)
+        nursery.start_soon(partial(supervise, "heartbeat", membership.run, events=events))
         for lifespan in registry.lifespans:
             services.lifespans[lifespan.name] = await stack.enter_async_context(lifespan.open())
         yield Runtime(
             settings=settings,
             registry=registry,
+            events=events,
+            tally=Tally(),
             executor=executor,
             services=services,
             transport=transport,
@@ -151,14 +152,16 @@ async def open_runtime(
 
 
 @asynccontextmanager
-async def connected(settings: Settings, *, lazy: bool) -> AsyncGenerator[tuple[Url, Transport]]:
+async def connected(
+    settings: Settings, events: Events, *, lazy: bool
+) -> AsyncGenerator[tuple[Url, Transport]]:
     """The address of Redis and the engine's connection to it.
 
     Entering is a checkpoint. Cancelling the block leaves both up until it has ended: what a cancelled process
     holds in Redis is given back over this connection.
     """
     async with trio.open_nursery() as nursery:
-        url, transport, scope = await nursery.start(partial(_stay_connected, settings, lazy=lazy))
+        url, transport, scope = await nursery.start(partial(_stay_connected, settings, events, lazy=lazy))
         try:
             yield url, transport
         finally:
@@ -166,12 +169,16 @@ async def connected(settings: Settings, *, lazy: bool) -> AsyncGenerator[tuple[U
 
 
 async def _stay_connected(
-    settings: Settings, *, lazy: bool, task_status: trio.TaskStatus[tuple[Url, Transport, trio.CancelScope]]
+    settings: Settings,
+    events: Events,
+    *,
+    lazy: bool,
+    task_status: trio.TaskStatus[tuple[Url, Transport, trio.CancelScope]],
 ) -> None:
     with trio.CancelScope() as scope:
         async with (
             redis_address(settings) as url,
-            open_transport(url, name="trioaction", lazy=lazy) as transport,
+            open_transport(url, name="trioaction", lazy=lazy, events=events) as transport,
         ):
             scope.shield = True  # only now, so that a start can be cancelled
             task_status.started((url, transport, scope))
@@ -194,7 +201,9 @@ async def redis_address(settings: Settings) -> AsyncGenerator[Url]:
         nursery.cancel_scope.cancel()
 
 
-async def run_pool(runtime: Runtime, membership: Membership, draining: trio.Event) -> None:
+async def run_pool(
+    runtime: Runtime, membership: Membership, draining: trio.Event, *, quiet: Quiet | None = None
+) -> None:
     """Run jobs under a membership until ``draining``, then for the grace period at most. A checkpoint.
 
     When cancelled, what runs is cancelled and stays in flight until the membership ends.
@@ -202,7 +211,12 @@ async def run_pool(runtime: Runtime, membership: Membership, draining: trio.Even
     tasks = membership.settings
     prefixes = [runtime.keys.queue("")]
     async with open_doorbell(
-        runtime.redis_url, prefixes=prefixes, name=POOL_HERALD, safety=tasks.safety_check, lazy=True
+        runtime.redis_url,
+        prefixes=prefixes,
+        name=POOL_HERALD,
+        safety=tasks.safety_check,
+        lazy=True,
+        events=runtime.events,
     ) as bell:
         crew = Crew(
             transport=runtime.transport,
@@ -211,7 +225,9 @@ async def run_pool(runtime: Runtime, membership: Membership, draining: trio.Even
             membership=membership,
             bell=bell,
             settings=tasks,
-            tally=Tally(),
+            tally=runtime.tally,
+            events=runtime.events,
+            quiet=quiet or Quiet(),
         )
         try:
             await Pool(crew, Store(runtime.transport, runtime.keys)).run(draining)
@@ -227,12 +243,19 @@ async def give_back(membership: Membership) -> bool:
     A checkpoint; bounded, and not to be cancelled.
     """
     # Shielded and bounded: else the jobs of a process that is cancelled would wait for its lease to lapse.
+    reason = "no answer"
     with trio.move_on_after(GOODBYE, shield=True):
-        jobs = await membership.leave()
-        if jobs:
-            log.warning("jobs that had not ended went back to their queues", jobs=jobs)
-        return jobs == 0
-    log.warning("Redis is away: what this process held there is given back when its lease lapses")
+        try:
+            jobs = await membership.leave()
+        except RedisError as error:
+            reason = str(error)
+        else:
+            if jobs:
+                log.warning("jobs that had not ended went back to their queues", jobs=jobs)
+            return jobs == 0
+    log.warning(
+        "Redis is away: what this process held there is given back when its lease lapses", reason=reason
+    )
     return False
 
 
@@ -242,6 +265,8 @@ class Server:
     def __init__(self, settings: Settings, registry: Registry) -> None:
         self.ended_well = True
         """Did all jobs end within the grace period, as far as Redis could tell?"""
+        self.quiet = Quiet()
+        """While it is on, no more jobs are taken."""
         self._settings = settings
         self._registry = registry
         self._draining = trio.Event()
@@ -276,9 +301,10 @@ class Server:
                 if self._settings.web.enabled:
                     url = await draining.start(partial(self._serve_web, runtime))
                 if self._settings.tasks.workers:
-                    pool = partial(run_pool, runtime, runtime.membership, self._draining)
-                    draining.start_soon(supervise, "pool", pool)
+                    pool = partial(run_pool, runtime, runtime.membership, self._draining, quiet=self.quiet)
+                    draining.start_soon(partial(supervise, "pool", pool, events=runtime.events))
                 on_ready(runtime, url)
+                self._watch_loop(runtime, background)
                 await self._draining.wait()
             background.cancel_scope.cancel()
 
@@ -286,16 +312,32 @@ class Server:
         tasks = self._settings.tasks
         await warn_of_eviction(runtime.transport)
         await runtime.membership.join()
-        rescuer = Rescuer(runtime.transport, runtime.keys, runtime.identity, interval=tasks.heartbeat)
-        nursery.start_soon(supervise, "rescue", rescuer.run)
+        events = runtime.events
+        rescuer = Rescuer(
+            runtime.transport, runtime.keys, runtime.identity, interval=tasks.heartbeat, events=events
+        )
+        nursery.start_soon(partial(supervise, "rescue", rescuer.run, events=events))
         if tasks.scheduler:
-            nursery.start_soon(supervise, "scheduler", partial(self._run_scheduler, runtime))
+            scheduler = partial(self._run_scheduler, runtime)
+            nursery.start_soon(partial(supervise, "scheduler", scheduler, events=events))
+
+    def _watch_loop(self, runtime: Runtime, nursery: trio.Nursery) -> None:
+        """From now on; while it starts, imports alone may take as long."""
+        threshold = self._settings.log.blocked
+        if threshold:
+            watch = LoopWatch(threshold, Places(self._settings.root), runtime.events)
+            nursery.start_soon(partial(supervise, "loop watch", watch.run, events=runtime.events))
 
     async def _run_scheduler(self, runtime: Runtime) -> None:
         tasks = self._settings.tasks
         prefixes = [runtime.keys.schedule, runtime.keys.retry]
         async with open_doorbell(
-            runtime.redis_url, prefixes=prefixes, name=SCHEDULE_HERALD, safety=30.0, lazy=True
+            runtime.redis_url,
+            prefixes=prefixes,
+            name=SCHEDULE_HERALD,
+            safety=30.0,
+            lazy=True,
+            events=runtime.events,
         ) as bell:
             scheduler = Scheduler(
                 runtime.transport,
@@ -307,6 +349,7 @@ class Server:
                 timeout=self._settings.actions.timeout,
                 term=tasks.lease,
                 renew=tasks.heartbeat,
+                events=runtime.events,
             )
             await scheduler.run()
 
@@ -321,9 +364,30 @@ class Server:
             grace=self._settings.tasks.grace,
             ready=partial(self._not_ready, runtime),
             draining=self._draining,
+            events=runtime.events,
+            scrapers=self._scrapers(runtime),
             task_status=task_status,
         )
 
+    def _scrapers(self, runtime: Runtime) -> Scrapers | None:
+        if not self._settings.metrics.enabled:
+            return None
+        from trioaction.metrics.page import Page, Sources  # noqa: PLC0415  (as serve: only who serves needs it)
+        from trioaction.web.scrapers import Scrapers  # noqa: PLC0415
+
+        tasks = self._settings.tasks
+        sources = Sources(
+            events=runtime.events,
+            meter=runtime.executor.meter,
+            tally=runtime.tally,
+            transport=runtime.transport,
+            fleet=Fleet(runtime.transport, runtime.keys),
+            slots=tasks.concurrency if tasks.workers else 0,
+        )
+        return Scrapers(Page(sources), self._settings.metrics.allow)
+
     @staticmethod
     def _not_ready(runtime: Runtime) -> str | None:
-        return None if runtime.transport.connected else "Redis is away"
+        if not runtime.transport.connected:
+            return "Redis is away"
+        return "Redis refuses our writes" if runtime.membership.refused else None

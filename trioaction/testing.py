@@ -94,7 +94,14 @@ class Booted:
         tasks = runtime.settings.tasks
         queues = [*(name for name in tasks.queues if name != "*"), "*"]
         tasks = tasks.model_copy(update={"queues": queues})
-        worker = Membership(runtime.transport, runtime.keys, tasks, runtime.identity, slots=tasks.concurrency)
+        worker = Membership(
+            runtime.transport,
+            runtime.keys,
+            tasks,
+            runtime.identity,
+            slots=tasks.concurrency,
+            events=runtime.events,
+        )
         try:
             with trio.fail_after(seconds), lone_error_ungrouped():
                 async with trio.open_nursery() as nursery:
@@ -112,9 +119,8 @@ class Booted:
         transport, keys = self.runtime.transport, self.runtime.keys
         elements = cast("Sequence[bytes]", await transport.call("ZRANGE", keys.retry, 0, -1))
         for element in elements:
-            queue = from_json(element)["queue"]
-            move = [("ZREM", keys.retry, element), ("RPUSH", keys.queue(queue), element)]
-            await transport.pipeline([("MULTI",), *move, ("EXEC",)])
+            if await transport.call("ZREM", keys.retry, element):  # else a scheduler has moved it just now
+                await transport.call("RPUSH", keys.queue(from_json(element)["queue"]), element)
         return bool(elements)
 
     async def until_idle(self) -> None:

@@ -63,6 +63,7 @@ class Inputs(BaseModel):
 
 def read(**request: Any) -> dict[str, Any]:
     blank: dict[str, Any] = {"path": {}, "query": b"", "body": b"", "content_type": "", "lists": frozenset()}
+    blank["max_values"] = 1000
     return decode(**{**blank, **request})
 
 

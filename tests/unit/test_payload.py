@@ -85,6 +85,10 @@ def test_whatever_is_popped_is_a_job_or_a_job_error(raw: bytes) -> None:
         (b'{"class":"a","args":[{},{}]}', "one object"),
         (b'{"class":"a","args":[{"_fanOutId":"x","_fanOutIndex":0}]}', "_fanOutId is not one of ours"),
         (b'{"class":"a","args":[{"_fanOutId":"%s"}]}' % ID.encode(), "_fanOutIndex is not a small"),
+        (
+            b'{"class":"a","args":[{"_fanOutId":"%s","_fanOutIndex":4294967296}]}' % ID.encode(),
+            "_fanOutIndex is not a small",
+        ),
     ],
 )
 def test_an_element_that_cannot_run_is_told_why(raw: bytes, message: str) -> None:

@@ -23,12 +23,13 @@ from trioaction.errors import RedisUnavailable
 from trioaction.events import LEADERSHIP, SCHEDULER_TROUBLE, Events
 from trioaction.redis.doorbell import Doorbell
 from trioaction.redis.scripts import Script
-from trioaction.redis.transport import Transport
+from trioaction.redis.transport import ConnectionLost, Transport
 from trioaction.registry import ActionSpec
 from trioaction.resque.keys import Keys
 from trioaction.work.promotion import Promotion
 from trioaction.work.recurring import Recurring
 from trioaction.work.schedule import Look, recurrences
+from trioaction.work.trimming import Trimming
 
 log = structlog.stdlib.get_logger("trioaction.scheduler")
 
@@ -93,6 +94,9 @@ class Scheduler:
         self._recurring = Recurring(
             transport, keys, recurrences(specs, timeout), lease_ms=self._lease_ms, events=self._events
         )
+        self._trimming = Trimming(
+            transport, keys, most=settings.failed_max, age=settings.failed_age, events=self._events
+        )
         self._process = ""
         self._leads = _Leads()
         self._renew_at = -math.inf
@@ -112,7 +116,7 @@ class Scheduler:
         try:
             return await self._turn()
         except (RedisError, RedisUnavailable) as error:
-            if not isinstance(error, RedisUnavailable):  # which the transport has told of
+            if not isinstance(error, ConnectionLost):  # which the transport has told of
                 self._complain(str(error))
             return _jittered(PAUSE)
 
@@ -131,6 +135,7 @@ class Scheduler:
         if self._leads.recurring:
             waits.append(await self._look(self._promotion.retries, process))
             waits.append(await self._look(self._recurring.look, process))
+            waits.append(await self._look(self._trimming.look, process))
         return min(waits)
 
     async def _lead(self, process: str) -> None:
@@ -171,11 +176,13 @@ class Scheduler:
             await trio.sleep(RING_PAUSE)
 
     async def _release(self) -> None:
-        if not self._process or not self._transport.connected:
+        if not self._process:
             return
         args = (self._namespace, self._process, self._lease_ms, self._term_ms, "release")
         self._now_leads(_Leads())
         self._process = ""
+        if not self._transport.connected:
+            return
         try:
             await LEAD.run(self._transport, (), args)
         except (RedisError, RedisUnavailable) as error:
