@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from trioaction.errors import ConfigError
@@ -23,6 +24,7 @@ ALIASES = {"REDIS_URL": ("redis", "url"), "DATABASE_URL": ("database", "url")}
 SECRETS = frozenset(ALIASES.values())
 """Settings with passwords in them: never shown."""
 MIB = 1024 * 1024
+DAY = 24 * 60 * 60
 
 
 class Section(BaseModel):
@@ -43,6 +45,8 @@ class TaskSettings(Section):
     heartbeat: float = Field(default=5, gt=0)
     safety_check: float = Field(default=15, gt=0)
     slow: float = Field(default=60, gt=0)
+    failed_max: int = Field(default=100_000, ge=0)
+    failed_age: float = Field(default=180 * DAY, ge=0)
 
 
 class FanOutSettings(Section):
@@ -60,11 +64,28 @@ class WebSettings(Section):
     port: int = Field(default=8080, ge=0, le=65_535)
     prefix: str = Field(default="/api", pattern=r"^(/[\w.~-]+)*$")
     max_body: int = Field(default=10 * MIB, ge=1)
+    max_values: int = Field(default=100_000, ge=1)
+    max_headers: int = Field(default=16 * 1024, ge=1024)
+    max_connections: int = Field(default=1000, ge=1)
     request_timeout: float = Field(default=30, gt=0)
+    keep_alive: float = Field(default=5, gt=0)
+    allowed_hosts: list[str] = []
     allowed_origins: list[str] = []
     websocket_path: str = Field(default="/ws", pattern=r"^/")
     websocket_max_message: int = Field(default=64 * 1024, ge=1)
     websocket_max_calls: int = Field(default=100, ge=1)
+
+
+def _network(text: str) -> str:
+    ip_network(text)
+    return text
+
+
+class MetricsSettings(Section):
+    """``[metrics]``: what the process tells Prometheus, on the port of ``[web]``."""
+
+    enabled: bool = True
+    allow: list[Annotated[str, AfterValidator(_network)]] = ["127.0.0.0/8", "::1/128"]
 
 
 class RedisSettings(Section):
@@ -97,6 +118,7 @@ class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "text", "json"] = "auto"
     max_value: int = Field(default=100, ge=10)
+    blocked: float = Field(default=0.5, ge=0)
 
 
 class Settings(BaseSettings):
@@ -110,6 +132,7 @@ class Settings(BaseSettings):
     tasks: TaskSettings = TaskSettings()
     fan_out: FanOutSettings = FanOutSettings()
     web: WebSettings = WebSettings()
+    metrics: MetricsSettings = MetricsSettings()
     redis: RedisSettings = RedisSettings()
     actions: ActionSettings = ActionSettings()
     database: DatabaseSettings = DatabaseSettings()

@@ -17,6 +17,8 @@ from trioaction.registry import ActionSpec
 from trioaction.resque.payload import refuse_reserved
 
 MOST_PROBLEMS = 100
+MOST_EXPANDED = 10_000
+"""Problems to look at one by one: pydantic writes down all or none, at 5 microseconds each."""
 LONGEST_VALUE = 200
 WHOLE = "inputs"
 """Stands for the field where a problem is not one field's."""
@@ -52,6 +54,8 @@ def _plain(raw: Any) -> dict[str, Any]:
 
 
 def _problems(spec: ActionSpec, raw: Mapping[str, Any], error: ValidationError) -> list[FieldError]:
+    if error.error_count() > MOST_EXPANDED:
+        return [FieldError(WHOLE, f"{error.error_count()} problems")]
     details = error.errors(include_url=False, include_context=False)
     hidden = [text for name in spec.secrets if name in raw for text in _texts(raw[name])]
     problems = [_problem(item, spec.secrets, hidden) for item in details[:MOST_PROBLEMS]]

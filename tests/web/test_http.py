@@ -222,7 +222,7 @@ async def test_a_body_over_the_limit_is_refused_by_its_length_and_while_it_comes
 
 async def test_a_body_that_does_not_come_is_given_up() -> None:
     async with serving(request_timeout=0.05) as server:
-        head = b"POST /api/echo/1 HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
+        head = b"POST /api/echo/1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"
         status, body = json_of(await server.raw(head + b"{"))
     assert (status, body["error"]["type"]) == (408, "RequestTimeout")
 
@@ -271,7 +271,7 @@ async def test_a_client_that_goes_cancels_its_action() -> None:
     gate = Gate()
     async with serving(gate.action) as server:
         stream = await server.connect()
-        await stream.send_all(b"POST /api/wait HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+        await stream.send_all(b"POST /api/wait HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
         with trio.fail_after(10):
             await gate.started.wait()
             await stream.aclose()
@@ -321,7 +321,9 @@ async def test_a_mistake_of_ours_is_a_500_without_internals_and_its_traceback_is
     ],
 )
 async def test_odd_request_lines_get_a_json_error(server: Server, line: str) -> None:
-    status, body = json_of(await server.raw(f"{line}\r\nHost: x\r\nConnection: close\r\n\r\n".encode()))
+    status, body = json_of(
+        await server.raw(f"{line}\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+    )
     assert 400 <= status < 500
     assert body["error"]["message"]
 
@@ -330,11 +332,11 @@ async def test_odd_request_lines_get_a_json_error(server: Server, line: str) -> 
 async def test_odd_hosts_do_no_harm(server: Server, host: str) -> None:
     request = f"GET /api/add?a=1 HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
     raw = await server.raw(request.encode())
-    assert json_of(raw)[0] == 200 if b"200" in raw[:20] else raw.startswith(b"HTTP/1.1 400")
+    assert json_of(raw)[0] in (200, 400, 421)
 
 
 async def test_a_whole_url_in_the_request_line_is_fine(server: Server) -> None:
-    request = b"GET http://x/api/add?a=1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    request = b"GET http://localhost/api/add?a=1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     assert json_of(await server.raw(request)) == (200, 1)
 
 
@@ -342,7 +344,7 @@ async def test_garbage_and_huge_headers_are_refused_and_the_server_lives(
     server: Server, client: httpx2.AsyncClient
 ) -> None:
     assert b" 400 " in (await server.raw(b"\x16\x03\x01\x02\x00 hello\r\n\r\n"))[:20]
-    huge = await server.raw(b"GET /livez HTTP/1.1\r\nHost: x\r\nA: " + b"x" * 70_000 + b"\r\n\r\n")
+    huge = await server.raw(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nA: " + b"x" * 70_000 + b"\r\n\r\n")
     assert b" 431 " in huge[:20]
     assert (await client.get("/livez")).status_code == 200
 
@@ -355,8 +357,8 @@ async def test_http2_without_tls_works_too(server: Server) -> None:
 
 
 async def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
-    one = b"GET /api/add?a=1 HTTP/1.1\r\nHost: x\r\n\r\n"
-    two = b"GET /api/add?a=2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    one = b"GET /api/add?a=1 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    two = b"GET /api/add?a=2 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     raw = await server.raw(one + two)
     assert [part[:1] for part in raw.split(b"\r\n\r\n")[1:]] == [b"1", b"2"]
 

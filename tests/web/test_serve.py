@@ -19,8 +19,8 @@ from trioaction.registry import registry_of
 from trioaction.web import serve as serve_module
 from trioaction.web.serve import serve
 
-WAIT = b"POST /api/wait HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
-BIG = b"GET /api/big HTTP/1.1\r\nHost: x\r\n\r\n"
+WAIT = b"POST /api/wait HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
+BIG = b"GET /api/big HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 async def listen(**settings: Any) -> None:
@@ -185,7 +185,7 @@ async def test_one_connection_that_fails_does_not_disturb_the_others(
         await stream.send_all(WAIT)
         await gate.started.wait()
         with monkeypatch.context() as patch, capture() as entries:
-            patch.setattr(serve_module.TCPServer, "run", fail)
+            patch.setattr(serve_module.Connection, "run", fail)
             assert await server.raw(b"") == b""
         assert [entry["event"] for entry in entries] == ["connection failed"]
         gate.go.set()

@@ -297,7 +297,7 @@ async def test_there_is_one_path_for_websockets(server: Server) -> None:
 
 
 async def test_a_bad_handshake_is_refused(server: Server) -> None:
-    head = b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    head = b"GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     for rest in (b"\r\n", b"Sec-WebSocket-Key: x\r\nSec-WebSocket-Version: 7\r\n\r\n"):
         stream = await server.connect()
         await stream.send_all(head + rest)
@@ -331,7 +331,7 @@ async def upgraded(server: Server) -> trio.SocketStream:
     """A websocket without a library: it sends what it is told to and reads nothing by itself."""
     stream = await server.connect()
     await stream.send_all(
-        b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
         b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
     )
     answer = b""

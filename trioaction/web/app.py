@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from functools import partial
 from http import HTTPStatus
 from itertools import count
 from typing import Any
 
-import structlog
 import trio
 from quart.ctx import RequestContext, WebsocketContext
 from quart.wrappers import Request
@@ -30,18 +30,20 @@ from trioaction.errors import (
     Unavailable,
     UnknownAction,
 )
+from trioaction.events import CALL_REFUSED, REQUEST_FAILED, WEBSOCKET_CLOSED, WEBSOCKET_OPENED, Events
 from trioaction.registry import Registry
 from trioaction.web.calls import Calls
 from trioaction.web.codec import SAFETY_HEADERS, Answer, decode, encode, encode_error, encode_json
+from trioaction.web.hosts import hosts_of, refuse_foreign_host
 from trioaction.web.origin import refuse_foreign_origin
 from trioaction.web.routes import RouteTable
+from trioaction.web.scrapers import Scrapers
 from trioaction.web.websocket import Conversation
 
-LIVE, READY = "/livez", "/readyz"
+LIVE, READY, METRICS = "/livez", "/readyz", "/metrics"
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 """What a page of any host may ask for: the browser does not let it read the answer."""
 _HARMLESS_ID = re.compile(r"[\w.-]{1,128}", re.ASCII)
-_log = structlog.stdlib.get_logger("trioaction.web")
 
 
 class Response(TrioResponse):
@@ -53,7 +55,8 @@ class Response(TrioResponse):
 class App(QuartTrio):
     """All of the web edge between Hypercorn and the executor.
 
-    ``ready`` tells why the process cannot serve now, or None; ``draining`` is set when it stops.
+    ``ready`` tells why the process cannot serve now, or None; ``draining`` is set when it stops. Without
+    ``scrapers`` there are no metrics.
     """
 
     def __init__(
@@ -64,6 +67,8 @@ class App(QuartTrio):
         *,
         ready: Callable[[], str | None],
         draining: trio.Event,
+        events: Events,
+        scrapers: Scrapers | None,
     ) -> None:
         super().__init__("trioaction.web", static_folder=None)
         self.config["MAX_CONTENT_LENGTH"] = settings.max_body
@@ -73,8 +78,13 @@ class App(QuartTrio):
         self._calls = calls
         self._ready = ready
         self._draining = draining
+        self._events = events
+        self._scrapers = scrapers
+        self._hosts = hosts_of(settings.host, settings.allowed_hosts)
         self._ids = count(1)
         taken = {LIVE: "for probes", READY: "for probes", settings.websocket_path: "for websockets"}
+        if scrapers is not None:
+            taken[METRICS] = "for metrics"
         self._routes = RouteTable(registry.routes, prefix=settings.prefix, taken=taken)
 
     async def asgi_app(self, scope: Any, receive: Any, send: Any) -> None:
@@ -94,6 +104,7 @@ class App(QuartTrio):
         try:
             answer = await self._answer(request, headers)
         except TrioactionError as error:
+            self._refused("web", error)
             answer = encode_error(error)
         if correlation_id := _correlation_id(headers):
             answer = answer.plus(("x-request-id", correlation_id))
@@ -109,26 +120,40 @@ class App(QuartTrio):
         try:
             self._admit(_path_of(websocket.scope), headers)
         except TrioactionError as error:
+            self._refused("websocket", error)
             return _response(encode_error(error))
-        await Conversation(
-            websocket,
-            self._calls,
-            self._caller("websocket", websocket.scope, headers),
-            max_calls=self._settings.websocket_max_calls,
-            draining=self._draining,
-        ).run()
+        caller = self._caller("websocket", websocket.scope, headers)
+        self._events.tell(WEBSOCKET_OPENED, id=caller.id)
+        try:
+            await Conversation(
+                websocket,
+                self._calls,
+                caller,
+                max_calls=self._settings.websocket_max_calls,
+                draining=self._draining,
+                refused=partial(self._refused, "websocket"),
+            ).run()
+        finally:
+            self._events.tell(WEBSOCKET_CLOSED, id=caller.id)
         return None
+
+    def _refused(self, kind: ConnectionKind, error: TrioactionError) -> None:
+        self._events.tell(CALL_REFUSED, kind=kind, error=type(error).__name__, message=error.message)
 
     def _admit(self, path: str, headers: dict[str, str]) -> None:
         if path != self._settings.websocket_path:
             raise UnknownAction(f"There is no websocket at {path}, but at {self._settings.websocket_path}")
         self._refuse_when_draining()
+        refuse_foreign_host(headers.get("host", ""), self._hosts)
         refuse_foreign_origin(headers, self._settings.allowed_origins)
 
     async def _answer(self, request: Request, headers: dict[str, str]) -> Answer:
         path = _path_of(request.scope)
         if path in (LIVE, READY):
             return self._probe(path)
+        refuse_foreign_host(headers.get("host", ""), self._hosts)
+        if path == METRICS and self._scrapers is not None:
+            return await self._scrapers.answer(request.method, _client_of(request.scope), headers)
         self._refuse_when_draining()
         if path == self._settings.websocket_path:
             raise MalformedRequest(f"{path} is for websockets only")
@@ -144,6 +169,7 @@ class App(QuartTrio):
             body=await self._body_of(request),
             content_type=headers.get("content-type", ""),
             lists=route.lists,
+            max_values=self._settings.max_values,
         )
         outcome = await self._calls.execute(route.action, raw, self._caller("web", request.scope, headers))
         return encode(route.action, outcome)
@@ -173,14 +199,14 @@ class App(QuartTrio):
         return Connection(
             kind,
             f"{kind}:{next(self._ids)}",
-            address=scope["client"][0] if scope["client"] else None,
+            address=_client_of(scope),
             correlation_id=_correlation_id(headers),
             headers=headers,
         )
 
     async def _crashed(self, error: Exception) -> Response:
         """What remains is a mistake of ours: the traceback is for the log, the client learns nothing."""
-        _log.error("request failed", exc_info=error)
+        self._events.tell(REQUEST_FAILED, exc_info=error)
         return _response(encode_error(ServerFailed("The server failed with an internal error")))
 
 
@@ -202,6 +228,10 @@ def _headers_of(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
 def _path_of(scope: Any) -> str:
     return scope["raw_path"].decode("latin1")
+
+
+def _client_of(scope: Any) -> str | None:
+    return scope["client"][0] if scope["client"] else None
 
 
 def _correlation_id(headers: dict[str, str]) -> str | None:

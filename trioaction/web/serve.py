@@ -11,31 +11,33 @@ import errno
 import logging
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
-import structlog
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
-from hypercorn.events import Event, Updated
-from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 
 from trioaction.config import WebSettings
-from trioaction.errors import StartupError
+from trioaction.errors import StartupError, Unavailable
+from trioaction.events import CONNECTION_FAILED, CONNECTION_REFUSED, Events
 from trioaction.executor import Executor
 from trioaction.web.app import App
 from trioaction.web.calls import Calls
+from trioaction.web.codec import encode_error
+from trioaction.web.protocol import Connection, Line
+from trioaction.web.scrapers import Scrapers
 from trioaction.web.websocket import CLOSING_HANDSHAKE
 
 BACKLOG = 1024
-MAX_HEADERS = 16 * 1024
+AHEAD = 64 * 1024
+"""Bytes that are read of a client whose earlier request is not answered yet."""
 SLICE = 64 * 1024
 """Bytes of a reply that a client must take within ``request_timeout``."""
 _TOO_BIG = b"\x88\x02\x03\xf1"
 """Hypercorn's close frame (1009) for a message over the limit. It goes on collecting that message."""
-_log = structlog.stdlib.get_logger("trioaction.web")
 
 
 async def serve(
@@ -45,6 +47,8 @@ async def serve(
     grace: float,
     ready: Callable[[], str | None],
     draining: trio.Event,
+    events: Events | None = None,
+    scrapers: Scrapers | None = None,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until ``draining``, then let calls finish for up to ``grace`` seconds. A checkpoint.
@@ -53,13 +57,27 @@ async def serve(
     drops all connections at once.
     """
     calls = Calls(executor)
-    app = ASGIWrapper(App(settings, executor.registry, calls, ready=ready, draining=draining))  # pyright: ignore[reportArgumentType]
+    events = events or Events()
+    quart = App(
+        settings,
+        executor.registry,
+        calls,
+        ready=ready,
+        draining=draining,
+        events=events,
+        scrapers=scrapers,
+    )
+    app = ASGIWrapper(quart)  # pyright: ignore[reportArgumentType]
     listener = await _listen(settings.host, settings.port)
     context = WorkerContext(None)
     config = _config(settings)
 
     async def connection(stream: trio.SocketStream) -> None:
-        await _Line(stream, settings.request_timeout).serve(app, config, context)
+        if len(connections.child_tasks) > settings.max_connections:
+            events.tell(CONNECTION_REFUSED)
+            await _turn_away(stream, settings.max_connections)
+        else:
+            await _Line(stream, settings.request_timeout, events).serve(app, config, context)
 
     async with trio.open_nursery() as connections:
         async with trio.open_nursery() as accepting:
@@ -77,6 +95,19 @@ async def _accept(
     connection: Callable[[trio.SocketStream], Any], listener: trio.SocketListener, connections: trio.Nursery
 ) -> None:
     await trio.serve_listeners(connection, [listener], handler_nursery=connections)
+
+
+async def _turn_away(stream: trio.SocketStream, most: int) -> None:
+    """Tell a client that there are too many, if it takes no time."""
+    error = Unavailable(f"There are already {most} connections ([web] max_connections)")
+    answer = encode_error(error).plus(("connection", "close"))
+    head = "".join(f"{name}: {value}\r\n" for name, value in answer.headers)
+    message = f"HTTP/1.1 {answer.status} \r\n{head}\r\n".encode() + answer.body
+    with trio.move_on_after(0.1), suppress(trio.BrokenResourceError):
+        await stream.send_all(message)
+        await stream.send_eof()
+        await stream.receive_some()  # closing with unread bytes would reset it, and lose the answer
+    stream.socket.close()
 
 
 async def _listen(host: str, port: int) -> trio.SocketListener:
@@ -127,37 +158,28 @@ def _config(settings: WebSettings) -> Config:
     config.accesslog = None
     config.errorlog = logging.getLogger("hypercorn.error")  # given a name, it would add a handler of its own
     config.include_server_header = False
-    config.h11_max_incomplete_size = MAX_HEADERS
+    config.h11_max_incomplete_size = config.h2_max_header_list_size = settings.max_headers
+    config.keep_alive_timeout = settings.keep_alive
     config.websocket_max_message_size = settings.websocket_max_message
     return config
-
-
-class _Connection(TCPServer):
-    """Hypercorn's, with a watch over idle connections that works.
-
-    Quart-Trio cancels the task that is about to say that a request is over; without the shield nobody would
-    close the connection when it has been idle for long, or when the server drains.
-    """
-
-    async def protocol_send(self, event: Event) -> None:
-        """Hypercorn's own. A checkpoint; what is not to be cancelled takes no time."""
-        with trio.CancelScope(shield=isinstance(event, Updated)):
-            await super().protocol_send(event)
 
 
 class _Line:
     """One client's stream, as Hypercorn uses it, that can be dropped at any time."""
 
-    def __init__(self, stream: trio.SocketStream, patience: float) -> None:
+    def __init__(self, stream: trio.SocketStream, patience: float, events: Events) -> None:
         self.socket = stream.socket
         self.aclose = stream.aclose
         self._stream = stream
         self._patience = patience
+        self._events = events
         self._scope = trio.CancelScope()
+        self._ahead = bytearray()
+        self.line = Line(self._scope.cancel, self._read_ahead, patience)
 
     async def serve(self, app: ASGIWrapper, config: Config, context: WorkerContext) -> None:
         """Speak HTTP until either side closes. A checkpoint; cancelling drops the connection at once."""
-        server = _Connection(app, config, context, ConnectionState({}), self)  # pyright: ignore[reportArgumentType]
+        server = Connection(app, config, context, ConnectionState({}), self)  # pyright: ignore[reportArgumentType]
         self._notice_dead_peers()
         try:
             with self._scope:
@@ -166,13 +188,19 @@ class _Line:
                     await server.run()
                     nursery.cancel_scope.cancel()
         except ExceptionGroup as group:  # never Cancelled; and nothing to the other connections
-            _log.error("connection failed", exc_info=group)
+            self._events.tell(CONNECTION_FAILED, exc_info=group)
 
     async def receive_some(self, most: int) -> bytes:
-        """Bytes of the client, b"" when it has gone. A checkpoint; safe to cancel.
+        """Bytes of the client, b"" when it has gone. A checkpoint; safe to cancel."""
+        if not self._ahead:
+            return await self._receive(most)
+        await trio.lowlevel.checkpoint()
+        data = bytes(self._ahead)
+        self._ahead.clear()
+        return data
 
-        Hypercorn would keep an idle connection of a client that has gone until its keep-alive is over.
-        """
+    async def _receive(self, most: int) -> bytes:
+        """Hypercorn would keep an idle connection of a client that has gone until its keep-alive is over."""
         try:
             data = bytes(await self._stream.receive_some(most))
         except trio.BrokenResourceError:
@@ -180,6 +208,11 @@ class _Line:
         if not data:
             self._scope.cancel()
         return data
+
+    async def _read_ahead(self) -> None:
+        """Notice a client that goes while nobody reads. A checkpoint; safe to cancel."""
+        while len(self._ahead) < AHEAD and (data := await self._receive(AHEAD)):
+            self._ahead += data
 
     async def send_all(self, data: bytes) -> None:
         """Send to a client that keeps reading; any other is dropped. A checkpoint; safe to cancel."""
@@ -198,9 +231,11 @@ class _Line:
             self._scope.deadline = trio.current_time() + CLOSING_HANDSHAKE
 
     async def send_eof(self) -> None:
-        """End the sending side. Not a checkpoint: Quart-Trio cancels the task in which Hypercorn closes."""
-        with trio.CancelScope(shield=True):
-            await self._stream.send_eof()
+        """End the sending side. No checkpoint: Quart-Trio cancels the task in which Hypercorn closes, and
+        Trio's own, which is one, would make another task's reply a mistake of ours meanwhile.
+        """
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_WR)
 
     async def _close_when_cancelled(self) -> None:
         try:

@@ -5,6 +5,8 @@ Owns the order of frames and how many calls a socket may have. It never looks in
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import trio
 from quart.wrappers import Websocket
 
@@ -25,13 +27,21 @@ class Conversation:
     """
 
     def __init__(
-        self, websocket: Websocket, calls: Calls, caller: Connection, *, max_calls: int, draining: trio.Event
+        self,
+        websocket: Websocket,
+        calls: Calls,
+        caller: Connection,
+        *,
+        max_calls: int,
+        draining: trio.Event,
+        refused: Callable[[TrioactionError], None],
     ) -> None:
         self._websocket = websocket
         self._calls = calls
         self._caller = caller
         self._max_calls = max_calls
         self._draining = draining
+        self._refused = refused
         self._running = 0
         self._taken = 0
         self._one_frame = trio.Lock()
@@ -60,15 +70,19 @@ class Conversation:
     async def _take(self, nursery: trio.Nursery, data: str | bytes | None) -> None:
         message_id, message = decode_message(data)
         if isinstance(message, TrioactionError):
-            await self._send(encode_error_reply(message_id, message))
+            await self._refuse(message_id, message)
         elif self._running >= self._max_calls:
             error = RateLimited(f"More than {self._max_calls} calls at the same time on one websocket")
-            await self._send(encode_error_reply(message_id, error))
+            await self._refuse(message_id, error)
         else:
             self._running += 1
             self._taken += 1
             connection = self._caller.for_call(f"{self._caller.id}:{self._taken}")
             nursery.start_soon(self._call, message_id, message, connection)
+
+    async def _refuse(self, message_id: MessageId, error: TrioactionError) -> None:
+        self._refused(error)
+        await self._send(encode_error_reply(message_id, error))
 
     async def _call(self, message_id: MessageId, message: Message, connection: Connection) -> None:
         """A call ends when its reply is out: a client that does not read cannot start more and more."""
