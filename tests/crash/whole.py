@@ -87,6 +87,8 @@ class Whole:
     deeds: Deeds
     lines: list[Any]
     """What it has logged."""
+    server: Server
+    ended: trio.Event
 
     def told(self, event: str, **fields: str) -> int:
         """How many log lines have this in their event, and these in their fields."""
@@ -95,10 +97,18 @@ class Whole:
             for line in self.lines
         )
 
+    def mentioned(self, text: str) -> bool:
+        """Is there a log line with this in any of its fields?"""
+        return any(text in str(value) for line in self.lines for value in line.values())
+
     async def ready(self) -> tuple[int, str]:
         """What a probe is told: the status, and the reason if it is not ready."""
         reply = await self.http.get("/readyz")
         return reply.status_code, reply.json().get("reason", "")
+
+    async def is_ready(self, status: int, reason: str = "") -> bool:
+        """Is this what a probe is told?"""
+        return await self.ready() == (status, reason)
 
     async def enqueue(self, n: int) -> tuple[int, str]:
         """Over HTTP: the status, and the message of an error."""
@@ -106,22 +116,41 @@ class Whole:
         body = reply.json() or {}
         return reply.status_code, body.get("error", {}).get("message", "")
 
+    async def push(self, *numbers: int, action: str = "t:quick") -> None:
+        """Jobs from elsewhere."""
+        await self.fleet.push("q", *(encode(action, "q", {"n": n}) for n in numbers))
+
     async def works(self, n: int) -> None:
         """A job that comes from elsewhere is done."""
-        await self.fleet.push("q", encode("t:quick", "q", {"n": n}))
+        await self.push(n)
         await until(lambda: n in self.deeds.ran, seconds=20)
+
+    async def begins(self, *numbers: int) -> None:
+        """Jobs that do not end before they may are under way."""
+        await self.push(*numbers, action="t:gate")
+        await until(lambda: set(numbers) <= set(self.deeds.started))
+
+    async def processed(self) -> int:
+        """How many outcomes are counted; none may be a failure."""
+        assert not await self.fleet.get(self.fleet.keys.stat("failed"))
+        return int(await self.fleet.get(self.fleet.keys.stat("processed")) or 0)
+
+    async def waiting(self, count: int) -> bool:
+        """Are so many jobs in the queue?"""
+        return await self.fleet.transport.call("LLEN", self.fleet.keys.queue("q")) == count
+
+    async def processed_at_least(self, count: int) -> bool:
+        """Are so many outcomes counted?"""
+        return await self.processed() >= count
 
     async def counted(self, count: int) -> None:
         """Wait until so many outcomes are counted and nothing is in flight."""
 
         async def all_counted() -> bool:
-            id = self.runtime.membership.id
-            words = ("processed", "failed")
-            numbers = [int(await self.fleet.get(self.fleet.keys.stat(word)) or 0) for word in words]
-            assert numbers[0] <= count, numbers
-            assert numbers[1] == 0, await self.fleet.list(self.fleet.keys.failed)
+            counted, id = await self.processed(), self.runtime.membership.id
+            assert counted <= count
             in_flight = id and await self.fleet.transport.call("EXISTS", self.fleet.keys.inflight(id))
-            return numbers[0] == count and in_flight == 0
+            return counted == count and in_flight == 0
 
         await until(all_counted, seconds=20)
 
@@ -139,21 +168,31 @@ def settings_of(url: str, namespace: str, **tasks: Any) -> Settings:
 
 @asynccontextmanager
 async def whole(
-    url: str, namespace: str, *, direct: str | None = None, more: Callable[[Deeds], list[Any]] = actions_of,
+    url: str,
+    namespace: str,
+    *,
+    direct: str | None = None,
+    more: Callable[[Deeds], list[Any]] = actions_of,
     **tasks: Any,
 ) -> AsyncGenerator[Whole]:
-    """A server on the Redis at ``url`` until the block ends; ``direct`` is where the test finds that Redis."""
+    """A server on the Redis at ``url`` until the block ends; the test finds that Redis at ``direct``."""
     deeds = Deeds()
     server = Server(settings_of(url, namespace, **tasks), registry_of(more(deeds)))
     up: list[tuple[Runtime, str]] = []
     with capture_logs() as lines:
         async with trio.open_nursery() as nursery, open_fleet(direct or url, namespace) as fleet:
-            nursery.start_soon(server.run, lambda runtime, address: up.append((runtime, address)))
+            ended = trio.Event()
+
+            async def run() -> None:
+                await server.run(lambda runtime, address: up.append((runtime, address)))
+                ended.set()
+
+            nursery.start_soon(run)
             await until(lambda: bool(up))
-            (runtime, address), = up
+            ((runtime, address),) = up
             root = address.removesuffix("/api")
             async with httpx2.AsyncClient(base_url=root, trust_env=False, timeout=20) as http:
-                yield Whole(fleet, runtime, http, deeds, lines)
+                yield Whole(fleet, runtime, http, deeds, lines, server, ended)
             server.stop()
 
 

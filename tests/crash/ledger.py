@@ -1,0 +1,99 @@
+"""What must be true of a namespace when its processes have ended, read from Redis alone."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+
+from crash.cutting import FIRST_ATTEMPT
+from crash.lives import ANCIENT, BOOM, Journal, Life
+from engine.fleet import Fleet
+
+from trioaction.work.schedule import decode
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The books of one namespace."""
+
+    fleet: Fleet
+    life: Life
+    journal: Journal
+
+    async def settled(self) -> bool:
+        """Is nothing left to do, and nothing under way?"""
+        fleet, keys = self.fleet, self.fleet.keys
+        there = await fleet.all_keys()
+        busy = (keys.queue(""), keys.inflight(""), keys.own("retry"), keys.delayed(0)[:-1], keys.guard(""))
+        if any(key.startswith(busy) for key in there):
+            return False
+        if frozenset(name.decode() for name in await fleet.hash(keys.recurring)) != self.life.recurring:
+            return False
+        return all([await self._closed(key) for key in self._records(there)])
+
+    def _records(self, there: set[str]) -> list[str]:
+        start = self.fleet.keys.fan_out("")
+        return [key for key in there if key.startswith(start) and ":" not in key.removeprefix(start)]
+
+    async def _closed(self, record: str) -> bool:
+        fields = await self.fleet.hash(record)
+        return fields[b"sealed"] == b"1" and int(fields[b"total"]) == _ended(fields)
+
+    async def check(self, *, lived_on: bool) -> None:
+        """After the last process has left; `AssertionError` says what is wrong."""
+        assert await self.settled()
+        await self._check_jobs(lived_on=lived_on)
+        await self._check_fan_outs()
+        await self._check_recurring()
+        await self._check_keys()
+
+    async def _check_jobs(self, *, lived_on: bool) -> None:
+        journal, life = self.journal, self.life
+        ran = {key for key in journal.ended if not key.endswith(FIRST_ATTEMPT)}
+        assert journal.accepted <= ran, f"lost: {journal.accepted - ran}"
+        strange = ran - journal.accepted - journal.unknown - life.born
+        assert not strange, f"nobody asked for {strange}"
+        failed = {key for key in ran if key.startswith(BOOM)}
+        assert await self._stat("processed") == len(ran) - len(failed)
+        assert await self._stat("failed") == len(failed)
+        entries = [json.loads(raw) for raw in await self.fleet.list(self.fleet.keys.failed)]
+        recent = [entry for entry in entries if entry["worker"] != ANCIENT]
+        assert sorted(entry["payload"]["args"][0]["key"] for entry in recent) == sorted(failed)
+        if lived_on:
+            twice = {key for key in ran if journal.began[key] > 1} - life.repeats
+            assert not twice, f"a process that lives on ran {twice} more than once"
+
+    async def _stat(self, name: str) -> int:
+        return int(await self.fleet.get(self.fleet.keys.stat(name)) or 0)
+
+    async def _check_fan_outs(self) -> None:
+        for id, total in self.journal.fan_outs.items():
+            fields = await self.fleet.hash(self.fleet.keys.fan_out(id))
+            assert int(fields[b"total"]) == total
+            assert int(fields[b"failed"]) == (total == 5)
+        for record in self._records(await self.fleet.all_keys()):
+            fields = await self.fleet.hash(record)
+            results, errors = [await self.fleet.list(f"{record}:{part}") for part in ("results", "errors")]
+            indexes = [json.loads(entry)["index"] for entry in [*results, *errors]]
+            assert len(set(indexes)) == len(indexes) == _ended(fields) == int(fields[b"total"])
+
+    async def _check_recurring(self) -> None:
+        records = await self.fleet.hash(self.fleet.keys.recurring)
+        assert {name.decode() for name in records} == self.life.recurring
+        due = [record.due for raw in records.values() if (record := decode(raw)) is not None]
+        assert all(at > 1000 * time.time() for at in due)
+        assert len(due) == len(self.life.recurring)
+
+    async def _check_keys(self) -> None:
+        keys = self.fleet.keys
+        lasting = {keys.queues, keys.failed, keys.recurring, keys.stat("processed"), keys.stat("failed")}
+        for key in await self.fleet.all_keys() - lasting:
+            assert await self.fleet.transport.call("PTTL", key) > 0, f"{key} stays for ever"
+        gone = (keys.lease(""), keys.owned(""), keys.leader, keys.resque_leader)
+        left = [key for key in await self.fleet.all_keys() if key.startswith(gone)]
+        assert not left, f"left behind by processes that ended: {left}"
+
+
+def _ended(fields: dict[bytes, bytes]) -> int:
+    return int(fields[b"completed"]) + int(fields[b"failed"])

@@ -1,0 +1,178 @@
+"""Plays a life, cuts it at a point, lets it go on or another process take over, and checks the books.
+
+The processes are real ones (`runtime.Server`) but for sharing our thread: one that is killed has its
+connections taken away before it can say another word, and is cancelled then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import trio
+from crash.cutting import LINE, Line
+from crash.ledger import Ledger
+from crash.lives import QUEUE, Journal, Life, Living, actions_of, recurring_of
+from crash.points import Point, sources
+from engine.fleet import Fleet, open_fleet
+from polling import until
+from pydantic import SecretStr
+
+from trioaction.action import Action
+from trioaction.config import RedisSettings, Settings, TaskSettings, WebSettings
+from trioaction.errors import RedisUnavailable
+from trioaction.registry import registry_of
+from trioaction.runtime import Runtime, Server
+from trioaction.work.membership import Membership
+
+
+@dataclass(eq=False)
+class Reenactment:
+    """One life in one namespace."""
+
+    url: str
+    namespace: str
+    life: Life
+    line: Line
+    fleet: Fleet
+    expected: frozenset[Point] = frozenset()
+    journal: Journal = field(default_factory=Journal)
+    servers: list[Server] = field(default_factory=list[Server])
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.fleet, self.life, self.journal)
+
+    async def play(self) -> None:
+        """All of it; `AssertionError` if anything is not as it should be afterwards."""
+        await self.fleet.transport.pipeline([("SCRIPT", "LOAD", source) for source in sources()])
+        if self.life.prepare is not None:
+            await self.life.prepare(self.fleet)
+        lived = await self._first()
+        self.journal.patient = False
+        if not lived:
+            await self.line.bury()
+            await self._end_leases()
+        if not lived or self.life.leaves:
+            with trio.fail_after(20):
+                await self._run(Line(self.life.name), self._drain)
+        await self.ledger.check(lived_on=lived)
+
+    async def _first(self) -> bool:
+        """The process that is cut; did it live to its end?"""
+        lived = False
+        try:
+            with trio.fail_after(20):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._meet_fate, nursery.cancel_scope)
+                    await self._run(self.line, self._script)
+                    lived = True
+                    nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as errors:
+            if not self.line.dead and not self._never_connected(errors):
+                raise
+        return lived and (self.line.fate == "lives on" or not self.line.cut.is_set())
+
+    def _never_connected(self, errors: BaseExceptionGroup[BaseException]) -> bool:
+        """It was cut while it started, and said so."""
+        return self.line.cut.is_set() and not self.journal.accepted and not errors.split(RedisUnavailable)[1]
+
+    async def _meet_fate(self, process: trio.CancelScope) -> None:
+        await self.line.cut.wait()
+        if self.line.fate == "is cancelled":
+            self.servers[0].cancel()
+        elif self.line.dead:
+            process.cancel()
+            for transport in self.line.transports:
+                transport.close("the process is dead")
+
+    async def _end_leases(self) -> None:
+        """As if we had waited for them to lapse."""
+        members = await self.fleet.transport.call("SMEMBERS", self.fleet.keys.processes)
+        for id in members:
+            await self.fleet.transport.call("DEL", self.fleet.keys.lease(id.decode()))
+
+    async def _run(self, line: Line, script: Callable[[Living], Awaitable[None]]) -> None:
+        """One process, from its start to its end."""
+        async with trio.open_nursery() as nursery:
+            token = LINE.set(line)
+            try:
+                server = Server(self._settings(), registry_of(self._actions()))
+                self.servers.append(server)
+                ready = trio.Event()
+                runtimes: list[Runtime] = []
+
+                def on_ready(runtime: Runtime, _url: str) -> None:
+                    runtimes.append(runtime)
+                    ready.set()
+
+                nursery.start_soon(_serve, server, on_ready, nursery.cancel_scope)
+                await ready.wait()
+                await script(self._living(line, runtimes[0]))
+                server.stop()
+            finally:
+                LINE.reset(token)
+
+    def _living(self, line: Line, runtime: Runtime) -> Living:
+        return Living(
+            line=line,
+            fleet=self.fleet,
+            actions=runtime.services.actions,
+            membership=runtime.membership,
+            journal=self.journal,
+            settled=self.ledger.settled,
+        )
+
+    async def _script(self, it: Living) -> None:
+        await self.life.script(it)
+        if not self.life.leaves:
+            await until(self._is_over)
+
+    async def _is_over(self) -> bool:
+        """Has it passed the point, and all that it is expected to pass, and done its work?"""
+        point = self.line.point
+        if point is not None and not point.is_goodbye and not self.line.cut.is_set():
+            return False
+        expected = {point for point in self.expected if not point.is_goodbye}
+        return self.line.passed_all(expected) and await self.ledger.settled()
+
+    async def _drain(self, it: Living) -> None:
+        """What the first one left is rescued and done."""
+        await until(lambda: self._is_drained(it.membership))
+
+    async def _is_drained(self, membership: Membership) -> bool:
+        members = await self.fleet.transport.call("SMEMBERS", self.fleet.keys.processes)
+        return {id.decode() for id in members} == {membership.id} and await self.ledger.settled()
+
+    def _actions(self) -> list[type[Action]]:
+        return actions_of(self.journal) + (recurring_of(self.journal) if self.life.recurring else [])
+
+    def _settings(self) -> Settings:
+        tasks: dict[str, Any] = {"queues": [QUEUE], "concurrency": 1, "heartbeat": 0.05, "grace": 5}
+        return Settings(
+            redis=RedisSettings(url=SecretStr(self.url), namespace=self.namespace),
+            tasks=TaskSettings(**(tasks | dict(self.life.settings))),
+            web=WebSettings(enabled=False),
+        )
+
+
+async def _serve(server: Server, on_ready: Callable[[Runtime, str], None], scope: trio.CancelScope) -> None:
+    await server.run(on_ready)
+    scope.cancel()  # it may have ended without ever having been ready
+
+
+@asynccontextmanager
+async def reenacted(
+    url: str, namespace: str, life: Life, line: Line, expected: frozenset[Point] = frozenset()
+) -> AsyncGenerator[Reenactment]:
+    """A life that is about to be played; nothing of it stays in Redis."""
+    async with open_fleet(url, namespace) as fleet:
+        try:
+            yield Reenactment(url, namespace, life, line, fleet, expected)
+        finally:
+            with trio.CancelScope(shield=True):
+                keys = await fleet.all_keys()
+                if keys:
+                    await fleet.transport.call("UNLINK", *keys)

@@ -1,0 +1,77 @@
+"""A process is cut off, killed or cancelled at every command, before it is sent and after it has run."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+from crash.cutting import CutTransport, Fate, Line, When, open_cut_stream
+from crash.lives import LIVES, Life
+from crash.points import Point, listed, package_scripts, uses_in_source
+from crash.reenact import reenacted
+
+POINTS = listed()
+BY_NAME = {life.name: life for life in LIVES}
+WHENS: tuple[When, ...] = ("before", "after")
+FATES: tuple[Fate, ...] = ("lives on", "dies", "is cancelled")
+ALSO_IN_ITS_ANSWER = {"cycle", "reconcile"}
+CUTS = [
+    (point, when, fate)
+    for point, when, fate in product(POINTS, WHENS, FATES)
+    if fate != "is cancelled" or when == "before" or point.command in ALSO_IN_ITS_ANSWER
+]
+UNCERTAIN = ("Doorbell.",)
+"""Who sends commands that come or not, as it happens."""
+
+
+def shown(cut: tuple[Point, When, Fate]) -> str:
+    point, when, fate = cut
+    return f"{point} | {when} it runs | the process {fate}"
+
+
+@pytest.fixture(autouse=True)
+def cuttable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All transports of processes that are opened here."""
+    monkeypatch.setattr("trioaction.redis.transport.Transport", CutTransport)
+    monkeypatch.setattr("trioaction.redis.transport.open_stream", open_cut_stream)
+    monkeypatch.setattr("trioaction.work.scheduler.PAUSE", 0.05)
+
+
+@pytest.mark.parametrize("cut", CUTS, ids=shown)
+async def test_a_process_that_is_cut_off_loses_nothing(
+    redis_url: str, namespace: str, cut: tuple[Point, When, Fate]
+) -> None:
+    point, when, fate = cut
+    line = Line(point.life, point, when, fate)
+    async with reenacted(redis_url, namespace, BY_NAME[point.life], line) as it:
+        await it.play()
+    assert line.cut.is_set(), "the life did not pass this point"
+
+
+@pytest.mark.parametrize("life", LIVES, ids=lambda life: life.name)
+async def test_the_list_has_every_point_that_a_life_passes(
+    redis_url: str, namespace: str, life: Life
+) -> None:
+    mine = frozenset(point for point in POINTS if point.life == life.name)
+    line = Line(life.name)
+    async with reenacted(redis_url, namespace, life, line, mine) as it:
+        await it.play()
+    passed = set(line.order)
+    assert mine <= passed, "not passed any more:\n" + "\n".join(sorted(map(str, mine - passed)))
+    known = {point.anywhere for point in POINTS}
+    missing = [
+        point
+        for point in line.order
+        if point.nth == 1 and point.anywhere not in known and not point.caller.startswith(UNCERTAIN)
+    ]
+    assert not missing, "not in the list:\n" + "\n".join(map(str, missing))
+
+
+def test_the_list_has_every_script_and_whoever_runs_it() -> None:
+    used = uses_in_source()
+    assert {script.name for script in package_scripts().values()} == {script for script, _, _ in used}
+    passed = {(point.command, frozenset(point.caller.split(" > "))) for point in POINTS}
+    missing = {
+        use for use in used if not any(use[0] == command and {*use[1:]} <= who for command, who in passed)
+    }
+    assert not missing, "no point has this script, its function and the function's caller: write a life"
