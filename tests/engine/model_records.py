@@ -15,7 +15,7 @@ _ID = re.compile(r"[0-9a-f]{32}")
 
 @dataclass
 class Record:
-    """A fan-out; ``left`` is how long all its keys have to live, ``spoiled`` whether a number in it is none."""
+    """A fan-out; ``left`` is how long all its keys have to live, ``spoiled`` if a number in it is none."""
 
     total: int
     announced: bool
@@ -32,6 +32,8 @@ class Record:
     hwm: int = 0
     sealed: bool = False
     spoiled: bool = False
+    whole: bool = True
+    """Has nobody ever overwritten one of its keys?"""
     done: set[int] = field(default_factory=set[int])
     started: set[int] = field(default_factory=set[int])
     batches: set[int] = field(default_factory=set[int])
@@ -81,10 +83,21 @@ class Record:
     def lose(self, part: str) -> None:
         """Somebody has overwritten one of its keys."""
         getattr(self, part).clear()
+        self.whole = False
 
     def fields(self) -> dict[bytes, bytes]:
         """The hash that has its numbers."""
-        numbers = ("total", "registered", "completed", "failed", "hwm", "owner", "ttl", "result_ttl", "created")
+        numbers = (
+            "total",
+            "registered",
+            "completed",
+            "failed",
+            "hwm",
+            "owner",
+            "ttl",
+            "result_ttl",
+            "created",
+        )
         shown: dict[str, Any] = {name: getattr(self, name) for name in (*numbers, "action", "queue")}
         shown |= {"announced": int(self.announced), "sealed": int(self.sealed), "cancelled": 0, "pending": 0}
         if self.spoiled:

@@ -311,3 +311,23 @@ async def test_tests_need_not_wait_for_retries(redis_url: str) -> None:
         await app.run_jobs()
         transport, keys = app.runtime.transport, app.runtime.keys
         assert await transport.call("GET", keys.stat("processed")) == b"1"
+
+
+async def test_a_scheduler_that_moves_retries_too_doubles_none_of_them(redis_url: str) -> None:
+    runs: list[int] = []
+
+    class Counted(Flaky):
+        name = "test:counted"
+        task = Task(queue="q", retries=3, backoff=0)
+
+        async def run(self, params: Flaky.Inputs, connection: Connection) -> int:
+            runs.append(connection.attempt)
+            return await super().run(params, connection)
+
+    for _ in range(3):
+        runs.clear()
+        async with booted(Counted, redis_url=redis_url, scheduler=True) as app:
+            for _ in range(30):
+                await app.services.actions.enqueue("test:counted")
+            await app.run_jobs()
+        assert sorted(runs) == [1] * 30 + [2] * 30 + [3] * 30

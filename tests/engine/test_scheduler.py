@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from structlog.testing import capture_logs
 from trioaction.action import Action, Task
 from trioaction.config import TaskSettings
 from trioaction.redis.doorbell import Doorbell, open_doorbell
-from trioaction.redis.transport import open_transport
+from trioaction.redis.transport import Transport, open_transport
 from trioaction.registry import ActionSpec, registry_of
 from trioaction.resque.delayed import delay
 from trioaction.resque.keys import Keys
@@ -52,8 +53,9 @@ class Process:
     started: trio.Event = field(default_factory=trio.Event)
     ended: trio.Event = field(default_factory=trio.Event)
 
-    async def join(self) -> str:
+    async def join(self, transport: Transport, keys: Keys) -> str:
         self.turns += 1
+        await transport.call("HSETNX", keys.process(self.id), "seq", 0, retry=True)
         return self.id
 
     def clock(self) -> float:
@@ -97,7 +99,7 @@ class Schedulers:
                 specs,
                 TaskSettings(),
                 process.bell,
-                member=process.join,
+                member=partial(process.join, transport, self.keys),
                 timeout=300,
                 clock=process.clock,
                 term=term,
@@ -217,7 +219,7 @@ async def test_a_leader_that_is_cancelled_gives_up_its_leaderships(redis_url: st
         await until(leader_is(fleet, fleet.keys.leader, process.id))
         process.stop.cancel()
         await process.ended.wait()
-        assert await fleet.all_keys() == set()
+        assert await fleet.all_keys() == {fleet.keys.process(process.id)}
 
 
 async def test_who_does_not_lead_gives_up_nothing(redis_url: str, namespace: str) -> None:

@@ -1,0 +1,667 @@
+"""All scripts against a plain Python model: after every step of any history, all keys are as it has them.
+
+The steps are what processes, other programs and bad luck do to one namespace: several processes, connections
+that end before or after a script has run, commands that arrive late, records that expire, keys of a wrong
+type. A run tries the same histories each time; `TRIOACTION_MODEL_SECONDS` looks for others, for so long.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import pytest
+import structlog
+import trio
+from engine.fleet import NOW
+from engine.model import LEASE, TERM, Flight, Refused, World, child
+from engine.model_records import BITS, LISTS, child_of
+from engine.model_wire import Fate, Wire
+from engine.snapshot import READ, as_read, differences, of_world, planted
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from redis.exceptions import ResponseError
+
+from trioaction.config import TaskSettings
+from trioaction.errors import JobError
+from trioaction.fanout import store
+from trioaction.fanout.record import Batch, Refusal
+from trioaction.fanout.store import FanOutRefused, Store
+from trioaction.redis.scripts import Script
+from trioaction.redis.transport import ConnectionLost
+from trioaction.resque import delayed
+from trioaction.resque.keys import Keys
+from trioaction.resque.payload import decode, encode, js_date, next_attempt
+from trioaction.work import cycle, membership, promotion, recurring, scheduler
+from trioaction.work.cycle import Completion, Cycle, Fenced, Popped
+from trioaction.work.identity import Identity
+from trioaction.work.membership import Membership
+from trioaction.work.promotion import Promotion
+from trioaction.work.recurring import Recurring
+from trioaction.work.rescue import Rescuer
+from trioaction.work.schedule import Look, Recurrence
+
+T = TypeVar("T")
+
+SCRIPTS = [
+    one
+    for module in (store, delayed, cycle, membership, promotion, recurring, scheduler)
+    for one in vars(module).values()
+    if isinstance(one, Script)
+]
+QUEUES = ("q", "r", "s")
+APPETITES = (("*",), ("q",), ("q", "r"), ("r", "*"), ("*", "q"), ("s", "q", "r"))
+MOST_MEMBERS, MOST_JOBS, MOST_LATE = 3, 60, 6
+RECURRENCES = (Recurrence("r:one", "q", 60_000, 1000), Recurrence("r:two", "s", 4_000_000, 0))
+FATES: st.SearchStrategy[Fate] = st.sampled_from(
+    ["answered", "answered", "answered", "answered", "resent", "unanswered", "withheld"]
+)
+MANY = st.sampled_from([15, 15, 7, 5, 2, 0])
+SELDOM = st.sampled_from([False, False, False, True])
+DATA = st.data()
+ENDS = ("ok", "ok", "failed", "retry", "retry", "foreign", "negative", "gone", "doubled", "doubled")
+CHILDREN = {"foreign": 2**32 - 1, "negative": -1, "gone": 0, "doubled": 0}
+"""Of ends that say something else than the job: the index of the child."""
+SECONDS = float(os.environ.get("TRIOACTION_MODEL_SECONDS", "0"))
+
+
+@dataclass(frozen=True)
+class Numbered(Identity):
+    """Its ids come in order; with ``since`` "0" it is provably dead."""
+
+    number: int = 0
+
+    def new_id(self) -> str:
+        """The one id of this process."""
+        return f"py-{self.host}:{self.pid}.{self.number:06x}"
+
+
+@dataclass
+class Member:
+    """What one process knows."""
+
+    id: str
+    cycle: Cycle
+    slots: int
+    dead: bool
+    sequence: int = 0
+    last_queue: str = ""
+    running: dict[int, Popped] = field(default_factory=dict[int, Popped])
+    in_doubt: bool = False
+
+
+class Machine(RuleBasedStateMachine):
+    """One namespace, as Redis has it and as the model does."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.wire = Wire(url, SCRIPTS)
+        self.keys = Keys(f"m{uuid.uuid4().hex[:10]}")
+        self.world = World(self.keys)
+        self.store = Store(self.wire.transport, self.keys)
+        self.promotion = Promotion(self.wire.transport, self.keys, lease_ms=LEASE)
+        self.members: dict[str, Member] = {}
+        self.late: list[tuple[Sequence[Any], Callable[[], Any]]] = []
+        self.now = NOW
+        self.numbers = 0
+
+    def teardown(self) -> None:
+        """Leave nothing behind."""
+        found = self.wire.send("KEYS", f"{self.keys.namespace}:*")
+        if found:
+            self.wire.send("DEL", *found)
+        self.wire.close()
+
+    # what the rules share
+
+    def number(self) -> int:
+        """One that was not there before."""
+        self.numbers += 1
+        return self.numbers
+
+    def run(self, call: Callable[[], Awaitable[T]]) -> T:
+        """One call of the product."""
+        return trio.run(call)
+
+    def member(self, data: st.DataObject) -> Member:
+        """One of the processes."""
+        return self.members[data.draw(st.sampled_from(list(self.members)))]
+
+    def fan_out(self, data: st.DataObject) -> str:
+        """One that has, or had, a record."""
+        return f"{data.draw(st.integers(1, self.fan_outs)):032x}"
+
+    fan_outs = 0
+
+    @property
+    def failed_at(self) -> str:
+        """This moment, as entries have it."""
+        return js_date(datetime.fromtimestamp(int(self.now), UTC))
+
+    @invariant()
+    def same(self) -> None:
+        """Redis and the model agree, and the model adds up."""
+        found = as_read(self.wire.send("EVAL", READ, 0, self.keys.namespace))
+        assert not differences(of_world(self.world), found)
+        self.world.check()
+
+    @initialize(appetite=st.sampled_from(APPETITES), ttl=st.sampled_from([1_000_000, 2_000_000]))
+    def begin(self, appetite: tuple[str, ...], ttl: int) -> None:
+        """Two processes, a leader and a fan-out, or it takes long until anything happens."""
+        self.joined(("*",), 3)
+        id = self.joined(appetite, 2)
+        self.leads(id, release=False, resent=False)
+        self.opened(id, None, ttl)
+        self.registered(f"{1:032x}", 0)
+        self.pushed("r", [3, 9])
+
+    # processes
+
+    @precondition(lambda self: len(self.members) < MOST_MEMBERS)
+    @rule(appetite=st.sampled_from(APPETITES), slots=st.integers(0, 4), dead=SELDOM, resent=SELDOM)
+    def join(self, appetite: tuple[str, ...], slots: int, dead: bool, resent: bool) -> None:
+        """A process registers."""
+        self.joined(appetite, slots, dead=dead, resent=resent)
+
+    def joined(
+        self, appetite: tuple[str, ...], slots: int, *, dead: bool = False, resent: bool = False
+    ) -> str:
+        """The id of a new process."""
+        identity = Numbered("h", os.getpid(), "b" if dead else "c", "s", "0", self.number())
+        options = TaskSettings(queues=list(appetite), lease=LEASE / 1000)
+        member = Membership(self.wire.transport, self.keys, options, identity, slots=slots)
+        with self.wire.fated("resent" if resent else "answered"):
+            id = self.run(member.join)
+        self.world.join(id, slots, appetite, identity.record())
+        ours = Cycle(self.wire.transport, self.keys, id, appetite, LEASE)
+        self.members[id] = Member(id, ours, slots, dead)
+        return id
+
+    @precondition(lambda self: self.members)
+    @rule(data=DATA)
+    def lapse(self, data: st.DataObject) -> None:
+        """A process has not been heard of for long."""
+        id = self.member(data).id
+        self.wire.send("DEL", self.keys.lease(id))
+        self.world.leases.pop(id, None)
+
+    @precondition(lambda self: self.members)
+    @rule(data=DATA)
+    def heartbeat(self, data: st.DataObject) -> None:
+        """A process says that it is there."""
+        id = self.member(data).id
+        args = (self.keys.namespace, id, LEASE)
+        answer = self.run(lambda: membership.HEARTBEAT.run(self.wire.transport, (), args, retry=True))
+        assert answer.decode() == self.world.heartbeat(id)
+
+    @precondition(lambda self: self.members)
+    @rule(data=DATA, mode=st.sampled_from(["rescue", "dead", "leave"]), most=st.integers(1, 3))
+    def dissolve_a_slice(self, data: st.DataObject, mode: str, most: int) -> None:
+        """A process is ended in steps, between which anything may happen."""
+        id = self.member(data).id
+        args = (self.keys.namespace, id, mode, most)
+        reply = self.run(lambda: membership.DISSOLVE.run(self.wire.transport, (), args, retry=True))
+        assert reply[0].decode() == self.world.dissolve(id, mode, most, self.sealed_of(id))
+        self.lapse_what_was_left(id)
+
+    @rule(proven=st.booleans())
+    def sweep(self, proven: bool) -> None:
+        """A process looks for dead ones."""
+        rescuer = Rescuer(self.wire.transport, self.keys, Identity("h", 1, "b", "s", "1"), interval=1)
+        self.run(lambda: rescuer.sweep(proven=proven))
+        for id in sorted(self.world.processes):
+            dead = self.world.processes[id].record["boot"] == "b"
+            if id not in self.world.leases:
+                assert self.world.dissolve(id, "rescue", membership.SLICE, set) == "done"
+            elif proven and dead:
+                assert self.world.dissolve(id, "dead", membership.SLICE, set) == "done"
+
+    @precondition(lambda self: self.members)
+    @rule(data=DATA)
+    def leave(self, data: st.DataObject) -> None:
+        """A process ends, and its jobs go back."""
+        id = self.members.pop(self.member(data).id).id
+        self.run(lambda: membership.dissolve(self.wire.transport, self.keys, id, "leave"))
+        assert self.world.dissolve(id, "leave", membership.SLICE, set) in {"done", "gone"}
+        self.lapse_what_was_left(id)
+
+    def sealed_of(self, id: str) -> Callable[[set[str]], set[str]]:
+        """Which fan-outs the script chose to seal: it takes any of them."""
+        return lambda owned: owned - {one.decode() for one in self.wire.send("SMEMBERS", self.keys.owned(id))}
+
+    def lapse_what_was_left(self, id: str) -> None:
+        """The lease of who is being dissolved ends in a second; a test does not wait for that."""
+        if self.world.leases.get(id, 0) is None:
+            self.wire.send("DEL", self.keys.lease(id))
+            del self.world.leases[id]
+
+    # exchanges
+
+    @precondition(lambda self: self.members)
+    @rule(data=DATA, fates=st.lists(FATES, min_size=1, max_size=6), more=st.integers(0, 9))
+    def work(self, data: st.DataObject, fates: list[Fate], more: int) -> None:
+        """Some exchanges, with what puts doubts right before them: most of what happens."""
+        for fate in fates:
+            if self.world.jobs < MOST_JOBS:
+                self.pushed("q", [more])
+            if not self.members:
+                return
+            member = self.member(data)
+            if member.in_doubt:
+                self.reconciled(member, fate, 15)
+            else:
+                self.exchanged(data, member, fate)
+            self.same()
+
+    work_1 = work_2 = work_3 = work_4 = work_5 = work_6 = work_7 = work  # or nothing much would happen
+
+    def exchanged(self, data: st.DataObject, member: Member, fate: Fate) -> None:
+        """A process hands in outcomes and takes jobs."""
+        ending, freeing = data.draw(MANY), data.draw(MANY)
+        stray = data.draw(st.integers(0, 9)) == 9
+        ended = [job for job in member.running.values() if ending >> job.slot - 1 & 1]
+        outcomes = [self.outcome(data, job) for job in ended]
+        if stray:
+            outcomes.append(Completion(data.draw(st.integers(1, 4)), data.draw(st.integers(0, 2)), b"{}"))
+            ended += [job for job in member.running.values() if (job.slot, job.token) == outcomes[-1][:2]]
+        busy = member.running.keys() - {job.slot for job in ended}
+        free = [slot for slot in range(1, member.slots + 1) if slot not in busy and freeing >> slot - 1 & 1]
+        member.sequence += 1
+        sequence, last_queue = member.sequence, member.last_queue
+        call = lambda: self.world.exchange(member.id, sequence, outcomes, free, last_queue)  # noqa: E731
+        answers = self.answers(member, fate, lambda: member.cycle.exchange(outcomes, free, NOW), call)
+        if answers is None:
+            return
+        reply, expected = answers
+        assert reply.codes == expected.codes
+        assert [Flight(*job[:4]) for job in reply.popped] == expected.popped
+        assert reply.problems == expected.problems
+        assert self.wire.reply[5] == expected.suspect
+        member.last_queue = expected.last_queue
+        for job in ended:
+            member.running.pop(job.slot, None)
+        member.running |= {job.slot: job for job in reply.popped}
+
+    @precondition(lambda self: self.members)
+    @rule(data=DATA, fate=FATES, running=st.integers(0, 15))
+    def reconcile(self, data: st.DataObject, fate: Fate, running: int) -> None:
+        """A process tells what it runs, or part of it."""
+        self.reconciled(self.member(data), fate, running)
+
+    def reconciled(self, member: Member, fate: Fate, running: int) -> None:
+        """As after a lost connection."""
+        pairs = [
+            job[:2] for job in member.running.values() if running >> job.slot - 1 & 1 or fate == "answered"
+        ]
+        member.sequence += 1
+        sequence = member.sequence
+        call = lambda: self.world.reconcile(member.id, sequence, pairs)  # noqa: E731
+        answers = self.answers(member, fate, lambda: member.cycle.reconcile(pairs), call)
+        if answers is None:
+            return
+        reply, expected = answers
+        assert (set(reply.held), reply.put_back) == expected
+        member.running = {slot: job for slot, job in member.running.items() if slot in reply.held}
+
+    def answers(
+        self, member: Member, fate: Fate, call: Callable[[], Awaitable[Any]], same: Callable[[], Any]
+    ) -> tuple[Any, Any] | None:
+        """What the product and the model say; None if the process got no answer, or has been fenced."""
+        reply, expected, fenced = None, None, False
+        with self.wire.fated(fate):
+            try:
+                reply = self.run(call)
+            except ConnectionLost:
+                member.in_doubt = True
+            except Fenced:
+                fenced = True
+        refused = ""
+        try:
+            for _ in range({"withheld": 0, "resent": 2}.get(fate, 1)):
+                expected = same()
+        except Refused as error:
+            refused = str(error)
+        assert fenced == bool(refused and fate in {"answered", "resent"})
+        self.late = [*self.late[1 - MOST_LATE :], (tuple(self.wire.sent[-1]), same)]
+        if fenced:
+            del self.members[member.id]
+        if reply is None:
+            return None
+        member.in_doubt = False
+        return reply, expected
+
+    @precondition(lambda self: self.late)
+    @rule(data=DATA)
+    def arrive_late(self, data: st.DataObject) -> None:
+        """A command that was answered to nobody, or to somebody else's copy of it, comes only now."""
+        command, same = self.late[data.draw(st.integers(0, len(self.late) - 1))]
+        code = self.wire.send(*command)[0].decode()
+        expected = "ok"
+        try:
+            same()
+        except Refused as error:
+            expected = str(error)
+        assert code == expected
+
+    def outcome(self, data: st.DataObject, job: Popped) -> Completion:
+        """How a job ends."""
+        kind = data.draw(st.sampled_from(ENDS))
+        fan_out, index = child_of(job.raw) or ("", 0)
+        if kind in CHILDREN:
+            fan_out, index = "f" * 32 if kind == "gone" else f"{1:032x}", CHILDREN[kind]
+            kind = data.draw(st.sampled_from(["ok", "ok", "retry"]))
+        try:
+            read = decode(job.raw)
+        except JobError:
+            return Completion(job.slot, job.token, b'{"unreadable":1}')
+        entry = b'{"n":%d}' % self.number() if fan_out else b""
+        run = (read.action, read.job_id) if read.job_id else ("", "")
+        if kind != "retry":
+            return Completion(
+                job.slot, job.token, b'{"n":1}' * (kind == "failed"), fan_out, index, entry, *run
+            )
+        again = next_attempt(
+            job.raw, queue=job.queue, attempt=read.attempt + 1, job_id=read.job_id or f"{self.number():032x}"
+        )
+        delay = data.draw(st.sampled_from([0, 1000, 3_000_000]))
+        due = int(self.now * 1000) + delay
+        return Completion(job.slot, job.token, b"", fan_out, index, b"", *run, again, due, delay)
+
+    # jobs
+
+    @precondition(lambda self: self.world.jobs < MOST_JOBS)
+    @rule(queue=st.sampled_from(QUEUES), kinds=st.lists(st.integers(0, 9), min_size=1, max_size=5))
+    def push(self, queue: str, kinds: list[int]) -> None:
+        """Somebody enqueues jobs, perhaps two equal ones."""
+        self.pushed(queue, kinds)
+
+    def pushed(self, queue: str, kinds: list[int]) -> None:
+        """Unless a key is in the way."""
+        if not self.world.fits(self.keys.queue(queue), self.keys.queues):
+            return
+        raws = [self.element(queue, kind) for kind in kinds]
+        self.wire.send("SADD", self.keys.queues, queue)
+        self.wire.send("RPUSH", self.keys.queue(queue), *raws)
+        self.world.push(queue, raws)
+
+    def element(self, queue: str, kind: int) -> bytes:
+        """A job; some that others may write."""
+        id = f"{max(1, self.fan_outs):032x}"
+        odd = {
+            0: b"not json",
+            1: b'{"class":"test:big","queue":"%s","args":[{"x":"%s"}]}' % (queue.encode(), b"x" * 400_000),
+            2: b'{"queue": "q", "class": "c", "args": [{"n": 1, "_fanOutIndex": 1, "_fanOutId": "%s"}]}'
+            % id.encode(),
+            3: child(0, f"{1:032x}", queue),
+            4: child(4_000_000_000, id, queue),
+            5: encode("test:twin", queue, {}),
+        }
+        return odd.get(kind) or encode("test:job", queue, {"n": self.number()})
+
+    @precondition(lambda self: self.world.jobs < MOST_JOBS)
+    @rule(queue=st.sampled_from(["q", "r", ""]), twin=SELDOM, soon=st.sampled_from([-5, 0, 1, 60]))
+    def delay(self, queue: str, twin: bool, soon: int) -> None:
+        """Somebody puts a job off; a queue without a name is one that cannot be found in it."""
+        raw = encode("test:later", queue, {} if twin else {"n": self.number()}) if queue else b"[]"
+        second = int(self.now) + soon
+        refused = False
+        try:
+            self.run(lambda: delayed.delay(self.wire.transport, self.keys, second, raw))
+        except ResponseError as error:
+            refused = "WRONGTYPE" in str(error)
+        assert self.world.delay(second, raw) is not refused
+
+    @rule(seconds=st.sampled_from([1, 60, 4000]))
+    def time_passes(self, seconds: int) -> None:
+        """It is later."""
+        self.now += seconds
+
+    @precondition(lambda self: self.members)
+    @rule(data=DATA, release=SELDOM, resent=SELDOM)
+    def lead(self, data: st.DataObject, release: bool, resent: bool) -> None:
+        """A process leads, or gives up."""
+        self.leads(self.member(data).id, release=release, resent=resent)
+
+    def leads(self, id: str, *, release: bool, resent: bool) -> None:
+        """One turn of a scheduler."""
+        args = (self.keys.namespace, id, LEASE, TERM, "release" if release else "take")
+        with self.wire.fated("resent" if resent else "answered"):
+            words = self.run(lambda: scheduler.LEAD.run(self.wire.transport, (), args, retry=True))
+        assert [word.decode() for word in words] == self.world.lead(id, release=release)
+
+    @precondition(lambda self: self.members)
+    @rule(data=DATA)
+    def promote(self, data: st.DataObject) -> None:
+        """A process moves delayed jobs that are due."""
+        id = self.member(data).id
+        look = self.run(lambda: self.promotion.delayed(id, self.now))
+        assert _seen(look) == self.world.promote(id, self.now, self.failed_at)
+
+    @precondition(lambda self: self.members)
+    @rule(data=DATA)
+    def try_again(self, data: st.DataObject) -> None:
+        """A process moves retries that are due."""
+        id = self.member(data).id
+        look = self.run(lambda: self.promotion.retries(id, self.now))
+        assert _seen(look) == self.world.retry(id, self.now, self.failed_at)
+
+    @precondition(lambda self: self.members and self.world.jobs < MOST_JOBS)
+    @rule(data=DATA, known=st.sampled_from([RECURRENCES, RECURRENCES[:1], RECURRENCES[1:]]), resent=SELDOM)
+    def recur(self, data: st.DataObject, known: tuple[Recurrence, ...], resent: bool) -> None:
+        """A process looks for recurring actions that are due."""
+        id = self.member(data).id
+        looker = Recurring(self.wire.transport, self.keys, known, lease_ms=LEASE)
+        with self.wire.fated("resent" if resent else "answered"):
+            look = self.run(lambda: looker.look(id, self.now))
+        words = [command[3:] for command in self.wire.sent if command[1] == recurring.FIRE.sha]
+        job_ids = {str(word[3]): str(word[9]) for word in words}
+        leads, problems = self.world.recur(id, self.now, known, job_ids)
+        assert (look.leads, len(look.problems)) == (leads, problems)
+
+    @rule(action=st.sampled_from([one.action for one in RECURRENCES]), deaths=st.booleans())
+    def what_is_remembered_lapses(self, action: str, deaths: bool) -> None:
+        """A run that never ended counts as running no more; nobody has died for an hour."""
+        if self.world.guards.pop(action, None):
+            self.wire.send("DEL", self.keys.guard(action))
+        if deaths and self.world.fits(self.keys.deaths):
+            self.world.deaths.clear()
+            self.wire.send("DEL", self.keys.deaths)
+
+    # fan-outs
+
+    @precondition(lambda self: self.members and self.fan_outs < 3)
+    @rule(data=DATA, total=st.sampled_from([None, 0, 9]), ttl=st.sampled_from([1_000_000, 2_000_000]))
+    def open(self, data: st.DataObject, total: int | None, ttl: int) -> None:
+        """A process begins a fan-out."""
+        self.opened(self.member(data).id, total, ttl)
+
+    def opened(self, owner: str, total: int | None, ttl: int) -> None:
+        """A record."""
+        self.fan_outs += 1
+        id = f"{self.fan_outs:032x}"
+        code = self.run(
+            lambda: self.store.open(
+                id, owner=owner, ttl=ttl, total=total, created=1, action='"a:b"', queue='"q"'
+            )
+        )
+        assert code == self.world.open(id, owner=owner, ttl=ttl, total=total, created=1)
+
+    @precondition(lambda self: self.fan_outs and self.world.jobs < MOST_JOBS)
+    @rule(data=DATA, number=st.integers(0, 3), resent=SELDOM)
+    def register(self, data: st.DataObject, number: int, resent: bool) -> None:
+        """Children are registered, in batches of any order, some of them again."""
+        self.registered(self.fan_out(data), number, resent=resent)
+
+    def registered(self, id: str, number: int, *, resent: bool = False) -> None:
+        """One batch, or none if it is refused."""
+        queues = ("q", "r", "q")
+        items = [(queue, child(3 * number + at, id, queue)) for at, queue in enumerate(queues)]
+        batch = Batch(
+            number, 3 * number, [*items[:2], Refusal(3 * number + 2, "bad")] if number == 1 else items
+        )
+        with self.wire.fated("resent" if resent else "answered"):
+            taken = self.taken(lambda: self.store.register(id, batch))
+        expected = self.world.register(id, number, batch.end, batch.by_queue())
+        assert (taken is None) == (expected != "ok")
+
+    @precondition(lambda self: self.fan_outs)
+    @rule(data=DATA, named=st.booleans())
+    def close(self, data: st.DataObject, named: bool) -> None:
+        """A fan-out gets no more children."""
+        id = self.fan_out(data)
+        shown = ('"c:d"', '"r"') if named else ("", "")
+        taken = self.taken(lambda: self.store.close(id, action=shown[0], queue=shown[1]))
+        expected = self.world.close(id, *shown)
+        assert taken == ((expected,) if isinstance(expected, int) else None)
+
+    def taken(self, call: Callable[[], Awaitable[T]]) -> tuple[T] | None:
+        """What came of it, or None if it was refused."""
+        try:
+            return (self.run(call),)
+        except FanOutRefused:
+            return None
+
+    @precondition(lambda self: self.fan_outs)
+    @rule(data=DATA)
+    def status(self, data: st.DataObject) -> None:
+        """Somebody asks how far a fan-out is."""
+        id = self.fan_out(data)
+        seen = self.run(lambda: self.store.status(id, offset=1, limit=2))
+        record = self.world.record(id)
+        if isinstance(record, str) or seen is None:
+            assert seen is None
+            assert isinstance(record, str)
+            return
+        assert (seen.total, seen.completed, seen.failed) == (record.total, record.completed, record.failed)
+        assert (seen.sealed, seen.result_count, seen.error_count) == (
+            record.sealed,
+            len(record.results),
+            len(record.errors),
+        )
+        assert (seen.results, seen.errors) == (record.results[1:3], record.errors[1:3])
+
+        self.refreshed()
+
+    def refreshed(self) -> None:
+        """Somebody who works on all fan-outs keeps them alive."""
+        ids = [f"{number:032x}" for number in range(1, self.fan_outs + 2)]
+        assert self.run(lambda: self.store.refresh(ids)) == self.world.refresh(ids)
+
+    @precondition(lambda self: self.fan_outs)
+    @rule(data=DATA, expires=SELDOM)
+    def age(self, data: st.DataObject, expires: bool) -> None:
+        """Nothing has happened to a fan-out for long, or for too long."""
+        id = self.fan_out(data)
+        at = self.keys.fan_out(id)
+        for key in (at, *(f"{at}:{part}" for part in (*BITS, *LISTS))):
+            if self.world.fits(key):
+                self.wire.send("PEXPIRE", key, 0 if expires else 300_000)
+        if expires:
+            self.world.records.pop(id, None)
+        elif id in self.world.records:
+            self.world.records[id].left = 300_000
+
+    # damage
+
+    @rule(data=DATA)
+    def plant(self, data: st.DataObject) -> None:
+        """Somebody makes something else of a key."""
+        key = data.draw(st.sampled_from(self.plantable()))
+        if key in self.world.planted or len(self.world.planted) > 2:
+            return
+        self.world.plant(key)
+        self.wire.send("DEL", key)
+        if isinstance(planted(self.world, key), list):
+            self.wire.send("RPUSH", key, "else")
+        else:
+            self.wire.send("HSET", key, "somebody", "else")
+
+    def plantable(self) -> list[str]:
+        """Keys that others may damage."""
+        keys, id = self.keys, f"{max(1, self.fan_outs):032x}"
+        second = min(self.world.seconds, default=int(self.now))
+        return [
+            *map(keys.queue, QUEUES),
+            *(keys.queues, keys.failed, keys.retry, keys.schedule, keys.deaths),
+            *(
+                keys.stat("processed"),
+                keys.stat("failed"),
+                keys.delayed(second),
+                keys.delayed(int(self.now) + 60),
+            ),
+            *(keys.leader, keys.resque_leader, keys.guard("r:one")),
+            *(f"{keys.fan_out(id)}:{part}" for part in (*BITS, *LISTS)),
+        ]
+
+    @precondition(lambda self: self.world.planted)
+    @rule(data=DATA)
+    def mend(self, data: st.DataObject) -> None:
+        """Somebody deletes what should not be there."""
+        key = data.draw(st.sampled_from(sorted(self.world.planted)))
+        self.world.planted.discard(key)
+        self.wire.send("DEL", key)
+
+    @precondition(lambda self: self.world.records)
+    @rule(data=DATA)
+    def spoil(self, data: st.DataObject) -> None:
+        """A number of a record is none, or is one again."""
+        id = data.draw(st.sampled_from(sorted(self.world.records)))
+        record = self.world.records[id]
+        record.spoiled = not record.spoiled
+        self.wire.send("HSET", self.keys.fan_out(id), "hwm", "x" if record.spoiled else record.hwm)
+
+
+def _seen(look: Look) -> tuple[bool, float, int]:
+    return look.leads, look.due, len(look.problems)
+
+
+def explore(url: str, **options: Any) -> None:
+    """Many histories; the first that goes wrong is told."""
+    chosen = settings(
+        deadline=None,
+        database=None,
+        report_multiple_bugs=False,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+        **options,
+    )
+    run_state_machine_as_test(lambda: Machine(url), settings=chosen)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.fixture
+def quiet() -> None:
+    """Nobody reads what is logged a thousand times."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("critical"))
+
+
+@pytest.mark.usefixtures("quiet")
+def test_whatever_happens_redis_is_as_the_model_has_it(redis_url: str) -> None:
+    # shrinking takes minutes, and 40 steps can be read
+    explore(
+        redis_url,
+        max_examples=100,
+        stateful_step_count=40,
+        derandomize=True,
+        phases=[Phase.explicit, Phase.generate],
+    )
+
+
+@pytest.mark.skipif(not SECONDS, reason="TRIOACTION_MODEL_SECONDS says for how long")
+@pytest.mark.timeout(0)
+@pytest.mark.usefixtures("quiet")
+def test_whatever_else_happens_it_is_too(redis_url: str) -> None:
+    ends = time.monotonic() + SECONDS
+    while time.monotonic() < ends:
+        explore(redis_url, max_examples=100, stateful_step_count=80, derandomize=False)
