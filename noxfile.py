@@ -1,4 +1,4 @@
-"""The one place that says how the project is checked: ``nox`` runs lint, types and tests.
+"""The one place that says how the project is checked: ``nox`` runs lint, types, tests and a short soak.
 
 Tools come from the dependency groups of ``pyproject.toml``; sessions run on the interpreter that runs nox.
 ``nox -s tests -- -k fan_out`` passes arguments on.
@@ -12,7 +12,7 @@ import nox
 from nox.project import dependency_groups, load_toml
 
 nox.needs_version = ">=2026.2"
-nox.options.sessions = ["lint", "types", "tests"]
+nox.options.sessions = ["lint", "types", "tests", "soak"]
 nox.options.reuse_venv = "yes"
 nox.options.error_on_missing_interpreters = True
 
@@ -44,6 +44,20 @@ def tests(session: nox.Session) -> None:
     """The whole suite; the server that it needs comes from a wheel."""
     session.install(*WITH_EVERYTHING, *_group("tests"))
     session.run("pytest", "-n", "auto", *session.posargs)
+
+
+@nox.session
+def guards(session: nox.Session) -> None:
+    """Takes away what each promise rests on, one line at a time; a test must fail each time."""
+    session.install(*WITH_EVERYTHING, *_group("tests"))
+    session.run("python", "tests/guards/run.py", *session.posargs)
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """One minute of faults, or ``-- --minutes N``, after which nothing may be lost or counted twice."""
+    session.install(*WITH_EVERYTHING, *_group("tests"))
+    session.run("python", "tests/soak/run.py", *session.posargs)
 
 
 @nox.session

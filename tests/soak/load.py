@@ -1,0 +1,138 @@
+"""The producers: steady single jobs, delayed ones, many at once, fan-outs, and jobs that fan out themselves.
+
+Each notes what it was told of its jobs: accepted, certainly not, or nobody knows.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from collections.abc import AsyncGenerator, Awaitable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+from redis.exceptions import RedisError
+from soak.application import RETRIES
+from soak.ledger import Accepted, FanOutPromise, Ledger, Promise
+from soak.stage import NAMESPACE, Stage
+
+from trioaction.config import ActionSettings, FanOutSettings, RedisSettings, Settings, TaskSettings
+from trioaction.errors import Unavailable
+from trioaction.redis.transport import ConnectionLost
+from trioaction.registry import discover
+from trioaction.runtime import open_runtime
+from trioaction.tasks import Actions
+
+SINGLE_PRODUCERS = 4
+SINGLE, MANY, FAN_OUT, PARENT = 0.04, 3.0, 1.0, 0.7
+"""Seconds, on average, between two of a kind."""
+LONGEST_JOB = 0.3
+
+
+class Load:
+    """Produces until ``stopping`` is set, then what is under way is finished."""
+
+    def __init__(self, actions: Actions, ledger: Ledger, chance: random.Random) -> None:
+        self.stopping = trio.Event()
+        self._actions = actions
+        self._ledger = ledger
+        self._chance = chance
+        self._numbers = itertools.count(1)
+
+    async def run(self) -> None:
+        """A checkpoint; cancelled, what was under way is in no ledger."""
+        async with trio.open_nursery() as nursery:
+            for _ in range(SINGLE_PRODUCERS):
+                nursery.start_soon(self._again, self._single, SINGLE * SINGLE_PRODUCERS)
+            nursery.start_soon(self._again, self._many, MANY)
+            nursery.start_soon(self._again, self._fan_out, FAN_OUT)
+            nursery.start_soon(self._again, self._parent, PARENT)
+
+    async def _again(self, produce: Any, seconds: float) -> None:
+        while not self.stopping.is_set():
+            await produce()
+            with trio.move_on_after(seconds * self._chance.uniform(0.5, 1.5)):
+                await self.stopping.wait()
+
+    def _id(self, kind: str) -> str:
+        return f"{kind}{next(self._numbers)}"
+
+    async def _single(self) -> None:
+        kind = self._chance.choices(("quick", "threaded", "fails", "flaky", "delayed"), (50, 10, 10, 15, 15))[
+            0
+        ]
+        job = self._id(kind)
+        inputs: dict[str, Any] = {"id": job, "seconds": self._chance.choice((0, 0, 0.02, LONGEST_JOB))}
+        if kind == "delayed":
+            delay = self._chance.uniform(0.5, 6)
+            due = time.monotonic() + delay
+            accepted = await _told(self._actions.enqueue_in(delay, "soak:quick", inputs))
+            self._promise(job, accepted, due=due)
+            return
+        attempts = 1
+        if kind == "flaky":
+            inputs["failures"] = self._chance.randint(1, RETRIES + 1)
+            attempts = min(inputs["failures"], RETRIES) + 1
+        self._promise(job, await _told(self._actions.enqueue(f"soak:{kind}", inputs)), attempts=attempts)
+
+    def _promise(self, job: str, accepted: Accepted, *, due: float = 0.0, attempts: int = 1) -> None:
+        self._ledger.promises.append(Promise(job, accepted, time.monotonic(), due, attempts))
+
+    async def _many(self) -> None:
+        jobs = [self._id("many") for _ in range(50)]
+        accepted = await _told(self._actions.enqueue_many("soak:quick", [{"id": job} for job in jobs]))
+        for job in jobs:
+            self._promise(job, accepted)
+
+    async def _parent(self) -> None:
+        job = self._id("parent")
+        inputs = {"id": job, "seconds": self._chance.choice((0.05, LONGEST_JOB))}
+        self._promise(job, await _told(self._actions.enqueue("soak:parent", inputs)))
+
+    async def _fan_out(self) -> None:
+        kinds = self._chance.choices(("quick", "fails", "flaky"), (80, 10, 10), k=self._chance.randint(1, 60))
+        children = [self._child(kind) for kind in kinds]
+        names = [child["inputs"]["id"] for child in children]
+        hopeless = [child["inputs"].get("failures", 0) > RETRIES for child in children]
+        failing = kinds.count("fails") + sum(hopeless)
+        id: str | None = None
+        accepted: Accepted = "yes"
+        try:
+            id = (await self._actions.fan_out(children, batch_size=20)).fan_out_id
+        except (Unavailable, RedisError) as error:
+            id = getattr(error, "fan_out_id", None)
+            accepted = "no" if id is None else "maybe"
+        self._ledger.fan_outs.append(FanOutPromise(id, accepted, names, failing))
+
+    def _child(self, kind: str) -> dict[str, Any]:
+        inputs: dict[str, Any] = {"id": self._id(f"child-{kind}"), "seconds": self._chance.choice((0, 0.05))}
+        if kind == "flaky":
+            inputs["failures"] = self._chance.randint(1, RETRIES + 1)
+        return {"action": f"soak:{kind}", "inputs": inputs}
+
+
+async def _told(enqueueing: Awaitable[object]) -> Accepted:
+    try:
+        await enqueueing
+    except ConnectionLost as error:
+        return "maybe" if error.maybe_ran else "no"
+    except (Unavailable, RedisError):
+        return "maybe"  # several commands: Redis may have taken the one that matters
+    return "yes"
+
+
+@asynccontextmanager
+async def open_load(stage: Stage, ledger: Ledger, chance: random.Random) -> AsyncGenerator[Load]:
+    """Producers in this process, on a connection that faults reach."""
+    settings = Settings(
+        root=stage.project,
+        redis=RedisSettings(url=stage.producer.url, namespace=NAMESPACE),  # pyright: ignore[reportArgumentType]
+        tasks=TaskSettings(lease=3, heartbeat=0.5),
+        fan_out=FanOutSettings(result_ttl=7200),
+        actions=ActionSettings(),
+    )
+    registry = discover(settings.actions.package, settings.root)
+    async with open_runtime(settings, registry, slots=0, lazy=False) as runtime:
+        yield Load(runtime.services.actions, ledger, chance)
