@@ -30,7 +30,15 @@ LONGEST_FUNCTION = 60
 DEEPEST = 3
 MAY_CATCH_ALL = {"executor.py", "supervise.py"}
 CANCELLATION = re.compile(r"cancel|checkpoint", re.IGNORECASE)
-SLOW_TO_IMPORT = {"asyncio", "hypercorn", "pydantic_settings", "quart", "redis", "sqlalchemy"}
+SLOW_TO_IMPORT = {
+    "asyncio",
+    "hypercorn",
+    "prometheus_client",
+    "pydantic_settings",
+    "quart",
+    "redis",
+    "sqlalchemy",
+}
 
 
 def agree(rule: str, offenders: Iterable[str]) -> None:
