@@ -84,7 +84,7 @@ class Living:
     settled: Callable[[], Awaitable[bool]]
 
     async def accept(self, request: Awaitable[Any], *keys: str) -> Any:
-        """Enqueue these jobs with one command, and note whether that was acknowledged, refused, or neither."""
+        """Enqueue jobs with one command, and note whether that was acknowledged, refused, or neither."""
         self.journal.unknown.update(keys)  # as long as there is no answer, and if we die
         try:
             answer = await request
