@@ -7,6 +7,7 @@ A frozen ``Settings`` is made once per process and passed down; nothing reads th
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from ipaddress import ip_network
@@ -25,6 +26,18 @@ SECRETS = frozenset(ALIASES.values())
 """Settings with passwords in them: never shown."""
 MIB = 1024 * 1024
 DAY = 24 * 60 * 60
+_HOST = re.compile(r"\.?[\w-]+(\.[\w-]+)*", re.ASCII)
+
+
+def _network(text: str) -> str:
+    ip_network(text)
+    return text
+
+
+def _host(text: str) -> str:
+    if text != "*" and not _HOST.fullmatch(text):
+        raise ValueError("a host is a name without scheme and port, or * for all")
+    return text
 
 
 class Section(BaseModel):
@@ -69,16 +82,11 @@ class WebSettings(Section):
     max_connections: int = Field(default=1000, ge=1)
     request_timeout: float = Field(default=30, gt=0)
     keep_alive: float = Field(default=5, gt=0)
-    allowed_hosts: list[str] = []
+    allowed_hosts: list[Annotated[str, AfterValidator(_host)]] = []
     allowed_origins: list[str] = []
     websocket_path: str = Field(default="/ws", pattern=r"^/")
     websocket_max_message: int = Field(default=64 * 1024, ge=1)
     websocket_max_calls: int = Field(default=100, ge=1)
-
-
-def _network(text: str) -> str:
-    ip_network(text)
-    return text
 
 
 class MetricsSettings(Section):

@@ -1,8 +1,8 @@
 """What can happen that an operator wants to know: one table, for the log and for the metrics.
 
-Who notices an event tells it to the `Events` of the process, which logs it and counts it: none is logged
-without being counted. What happens for every call or job is counted elsewhere (`meter`, `Tally`): a line for
-each would cost more than the job. Knows no edge, and nothing of who reads the numbers.
+Who notices an event tells it to the `Events` of the process, which logs it and counts it: none of the table
+is logged without being counted. What happens for every call or job is counted elsewhere (`meter`, `Tally`):
+a line for each would cost more than the job. Knows no edge, and nothing of who reads the numbers.
 """
 
 from __future__ import annotations
@@ -154,6 +154,18 @@ FENCED = Event(
     ERROR,
     "this process was taken for dead, and its jobs were given to others",
     (_counter("fenced", "Times that this process was taken for dead."),),
+)
+JOB_STRANDED = Event(
+    _FLEET,
+    ERROR,
+    "a job could not go back: its queue is no list",
+    (_counter("stranded_jobs", "Jobs kept aside because the key of their queue is no list."),),
+)
+LOOK_FAILED = Event(
+    _FLEET,
+    WARNING,
+    "could not look for dead processes",
+    (_counter("failed_looks", "Looks for dead processes that Redis did not let end."),),
 )
 HEARTBEAT_FAILED = Event(
     _FLEET,

@@ -580,8 +580,8 @@ class World:
         kept: dict[str, Any] = {"class": None, "args": [], "raw_base64": base64.b64encode(raw).decode()}
         entry: dict[str, Any] = {
             **{"worker": worker, "queue": "", "payload": kept, "exception": "JobError"},
-            "error": "The delayed job is not JSON with a queue",
-            "backtrace": ["while moving a delayed job to its queue"],
+            "error": "The job is not JSON with a queue",
+            "backtrace": ["while moving a job that was due to its queue"],
             "failed_at": failed_at,
         }
         texts: list[str] = []

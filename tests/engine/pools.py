@@ -20,6 +20,7 @@ from trioaction.tasks import Actions
 from trioaction.work.identity import this_process
 from trioaction.work.membership import Membership
 from trioaction.work.pool import Pool
+from trioaction.work.quiet import Quiet
 from trioaction.work.shift import Crew, Tally
 
 
@@ -53,6 +54,7 @@ async def working(
     *classes: type[Action],
     slots: int = 3,
     queues: Sequence[str] = ("*",),
+    quiet: Quiet | None = None,
     **settings: Any,
 ) -> AsyncGenerator[Working]:
     """A pool with these actions; at the end it is drained, unless a test has ended it before."""
@@ -72,6 +74,7 @@ async def working(
                 bell=bell,
                 settings=tasks,
                 tally=tally,
+                quiet=quiet or Quiet(),
             )
             actions = Actions(registry, transport, keys, FanOutSettings(), member.join)
             it = Working(fleet, member, actions, Pool(crew, Store(transport, keys)), tally)

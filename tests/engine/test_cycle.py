@@ -128,6 +128,15 @@ async def test_a_finish_with_a_wrong_token_is_refused(redis_url: str, namespace:
         assert await fleet.get(fleet.keys.stat("processed")) == b"1"
 
 
+async def test_a_slot_that_ends_twice_in_one_exchange_counts_once(redis_url: str, namespace: str) -> None:
+    async with open_fleet(redis_url, namespace) as fleet:
+        _, cycle = await fleet.member(slots=1)
+        await fleet.push("q", element(1))
+        (job,) = (await cycle.exchange([], [1], NOW)).popped
+        assert (await cycle.exchange([done(job), done(job)], [], NOW)).codes == ["", "unknown"]
+        assert await fleet.get(fleet.keys.stat("processed")) == b"1"
+
+
 async def test_without_a_record_nothing_is_popped(redis_url: str, namespace: str) -> None:
     async with open_fleet(redis_url, namespace) as fleet:
         id, cycle = await fleet.member(slots=1)
@@ -232,6 +241,39 @@ async def test_keys_of_the_wrong_type_lose_no_outcome(redis_url: str, namespace:
         assert fleet.keys.failed in reply.problems
         assert await fleet.list(fleet.keys.stranded_failures) == [b"{}", b"{}"]
         assert await fleet.hash(fleet.keys.inflight(id)) == {}
+
+
+async def test_thousands_of_queues_are_looked_at(redis_url: str, namespace: str) -> None:
+    async with open_fleet(redis_url, namespace) as fleet:
+        _, cycle = await fleet.member(slots=2, queues=("*",))
+        await fleet.transport.call("SADD", fleet.keys.queues, *(f"empty{n}" for n in range(9000)))
+        await fleet.push("q", element(1))
+        assert [job.raw for job in (await cycle.exchange([], [1, 2], NOW)).popped] == [element(1)]
+
+
+async def test_a_set_of_queues_that_is_none_is_told_and_stops_no_named_queue(
+    redis_url: str, namespace: str
+) -> None:
+    async with open_fleet(redis_url, namespace) as fleet:
+        _, cycle = await fleet.member(slots=2, queues=("*", "q"))
+        await fleet.push("q", element(1))
+        await fleet.transport.call("DEL", fleet.keys.queues)
+        await fleet.transport.call("SET", fleet.keys.queues, "x")
+        reply = await cycle.exchange([], [1, 2], NOW)
+        assert [job.queue for job in reply.popped] == ["q"]
+        assert reply.problems == [fleet.keys.queues]
+
+
+async def test_a_guard_that_is_no_text_loses_no_outcome(redis_url: str, namespace: str) -> None:
+    async with open_fleet(redis_url, namespace) as fleet:
+        _, cycle = await fleet.member(slots=2)
+        await fleet.push("q", element(1), element(2))
+        jobs = (await cycle.exchange([], [1, 2], NOW)).popped
+        await fleet.transport.call("RPUSH", fleet.keys.guard("test:job"), "x")
+        outcomes = [done(job, recurring="test:job", job_id="run") for job in jobs]
+        assert (await cycle.exchange(outcomes, [], NOW)).codes == ["", ""]
+        assert await fleet.get(fleet.keys.stat("processed")) == b"2"
+        assert await fleet.list(fleet.keys.guard("test:job")) == [b"x"]
 
 
 async def test_one_exchange_carries_about_a_megabyte(redis_url: str, namespace: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from engine.fleet import NOW, Fleet, done, element, open_fleet
 from polling import until
 from private_server import open_private_server
 from redis.exceptions import OutOfMemoryError
+from trio.testing import wait_all_tasks_blocked
 
 from trioaction.config import TaskSettings
 from trioaction.resque.payload import Child, encode
@@ -131,16 +133,72 @@ async def test_a_process_without_a_lease_is_rescued_by_the_loop(redis_url: str, 
         nursery.cancel_scope.cancel()
 
 
+async def test_a_rescuer_that_meets_an_error_looks_again(redis_url: str, namespace: str) -> None:
+    class Counting(Rescuer):
+        looks = 0
+
+        async def sweep(self, *, proven: bool, lapsed: bool = True) -> int:
+            self.looks += 1
+            return await super().sweep(proven=proven, lapsed=lapsed)
+
+    async with open_fleet(redis_url, namespace) as fleet, trio.open_nursery() as nursery:
+        await fleet.transport.call("SET", fleet.keys.processes, "no set")
+        rescuer = Counting(fleet.transport, fleet.keys, this_process(), interval=0.02)
+        nursery.start_soon(rescuer.run)
+        await until(lambda: rescuer.looks > 1)
+        await fleet.transport.call("DEL", fleet.keys.processes)
+        id, _ = await fleet.member()
+        await lapse(fleet, id)
+        await until(lambda: gone(fleet, id))
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_queue_that_was_deleted_meanwhile_is_known_again_when_its_jobs_go_back(
+    redis_url: str, namespace: str
+) -> None:
+    async with open_fleet(redis_url, namespace) as fleet:
+        id, cycle = await fleet.member()
+        await fleet.push("q", element(1))
+        await cycle.exchange([], [1], NOW)
+        await fleet.transport.call("SREM", fleet.keys.queues, "q")
+        await dissolve(fleet.transport, fleet.keys, id, "leave")
+        assert await fleet.transport.call("SISMEMBER", fleet.keys.queues, "q") == 1
+
+
+async def test_jobs_go_back_though_the_set_of_queues_is_none(redis_url: str, namespace: str) -> None:
+    async with open_fleet(redis_url, namespace) as fleet:
+        id, cycle = await fleet.member()
+        await fleet.push("q", element(1), element(2))
+        await cycle.exchange([], [1, 2], NOW)
+        await fleet.transport.call("DEL", fleet.keys.queues)
+        await fleet.transport.call("SET", fleet.keys.queues, "x")
+        assert (await dissolve(fleet.transport, fleet.keys, id, "leave")).jobs == 2
+        assert await fleet.list(fleet.keys.queue("q")) == [element(1), element(2)]
+
+
 async def test_after_a_reconnect_the_living_may_renew_their_leases_first(
     redis_url: str, namespace: str
 ) -> None:
     async with open_fleet(redis_url, namespace) as fleet, open_fleet(redis_url, namespace) as other:
         it = rescuer(fleet)
-        assert [it.may_look() for _ in range(3)] == [True] * 3
+        assert [it.may_look() for _ in range(4)] == [False, False, True, True]  # Redis may be back just now
         before = fleet.transport.generation
         await other.transport.call("CLIENT", "KILL", "ID", await fleet.transport.call("CLIENT", "ID"))
         await until(lambda: fleet.transport.generation > before)
         assert [it.may_look() for _ in range(4)] == [False, False, True, True]
+
+
+async def test_who_has_just_started_believes_no_lapsed_lease(redis_url: str, namespace: str) -> None:
+    async with open_fleet(redis_url, namespace) as fleet, trio.open_nursery() as nursery:
+        id, _ = await fleet.member()
+        await lapse(fleet, id)
+        late = Rescuer(fleet.transport, fleet.keys, this_process(), interval=3600)
+        nursery.start_soon(late.run)
+        await wait_all_tasks_blocked(0.05)
+        assert not await gone(fleet, id)
+        nursery.start_soon(rescuer(fleet).run)
+        await until(partial(gone, fleet, id))
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_rescuer_that_sits_out_takes_nobody_for_dead(
@@ -282,26 +340,47 @@ async def test_leaderships_end_with_their_holder(redis_url: str, namespace: str)
 
 
 async def test_started_bits_follow_the_jobs(redis_url: str, namespace: str) -> None:
-    fan_out = "a" * 32
     async with open_fleet(redis_url, namespace) as fleet:
-        id, cycle = await fleet.member(slots=1)
-        at = fleet.keys.fan_out(fan_out)
-        record = {
-            "total": 1,
-            "registered": 1,
-            "completed": 0,
-            "failed": 0,
-            "hwm": 1,
-            "sealed": 1,
-            "ttl": 60_000,
-            "result_ttl": 60_000,
-        }
-        await fleet.transport.call("HSET", at, *(word for pair in record.items() for word in pair))
-        await fleet.push("q", encode("test:job", "q", {}, child=Child(fan_out, 0)))
-        await cycle.exchange([], [1], NOW)
-        assert await fleet.transport.call("GETBIT", f"{at}:started", 0) == 1
+        id, started = await with_a_child(fleet)
+        assert await fleet.transport.call("GETBIT", started, 0) == 1
         await dissolve(fleet.transport, fleet.keys, id, "leave")
-        assert await fleet.transport.call("GETBIT", f"{at}:started", 0) == 0
+        assert await fleet.transport.call("GETBIT", started, 0) == 0
+
+
+async def test_a_started_bit_that_is_gone_is_not_made_anew(redis_url: str, namespace: str) -> None:
+    async with open_fleet(redis_url, namespace) as fleet:
+        id, started = await with_a_child(fleet)
+        await fleet.transport.call("DEL", started)
+        await dissolve(fleet.transport, fleet.keys, id, "leave")
+        assert await fleet.transport.call("EXISTS", started) == 0  # it would have no TTL
+
+
+async def with_a_child(fleet: Fleet) -> tuple[str, str]:
+    """A process that runs the one child of a fan-out; its id, and the key of the started bits."""
+    fan_out = "a" * 32
+    id, cycle = await fleet.member(slots=1)
+    at = fleet.keys.fan_out(fan_out)
+    record = {
+        "total": 1,
+        "registered": 1,
+        "completed": 0,
+        "failed": 0,
+        "hwm": 1,
+        "sealed": 1,
+        "ttl": 60_000,
+        "result_ttl": 60_000,
+    }
+    await fleet.transport.call("HSET", at, *(word for pair in record.items() for word in pair))
+    await fleet.push("q", encode("test:job", "q", {}, child=Child(fan_out, 0)))
+    await cycle.exchange([], [1], NOW)
+    return id, f"{at}:started"
+
+
+async def test_a_name_without_a_process_leaves_the_list(redis_url: str, namespace: str) -> None:
+    async with open_fleet(redis_url, namespace) as fleet:
+        await fleet.transport.call("SADD", fleet.keys.processes, "py-h:1.aaaaaa")
+        await rescuer(fleet).sweep(proven=False)
+        assert await fleet.transport.call("EXISTS", fleet.keys.processes) == 0
 
 
 async def test_a_full_redis_is_drained_by_new_workers_too(valkey_binary: Path, namespace: str) -> None:

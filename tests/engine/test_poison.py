@@ -396,6 +396,24 @@ async def test_a_suspect_waits_for_the_others_and_nothing_is_taken_until_it_has_
         assert await it.fleet.hash(it.fleet.keys.deaths) == {}
 
 
+async def test_a_suspect_does_not_keep_the_others_waiting_for_ever(
+    redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trioaction.work.shift.ALONE", 0.2)
+    suspect, neighbour = Sick.fresh(), Sound.fresh()
+    await suspected(redis_url, namespace, sick())
+    async with open_fleet(redis_url, namespace) as fleet:
+        await fleet.transport.call("LPUSH", fleet.keys.queue("q"), encode("test:sound", "q", {}))
+        await fleet.push("q", encode("test:sound", "q", {"n": 2}))
+    async with working(redis_url, namespace, suspect, neighbour) as it:
+        await until(lambda: suspect.runs == 1)  # beside a neighbour that does not end
+        assert neighbour.runs == 1
+        await until(lambda: neighbour.runs == 2)  # beside a suspect that does not
+        suspect.may_end.set()
+        neighbour.may_end.set()
+        await until(lambda: it.tally.processed == 3)
+
+
 async def test_what_waits_behind_a_suspect_is_looked_for_when_it_has_ended(
     redis_url: str, namespace: str
 ) -> None:

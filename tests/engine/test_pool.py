@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,19 +15,21 @@ from engine.fleet import element
 from engine.pools import Working, working
 from polling import until
 from private_server import open_private_server
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from structlog.testing import capture_logs
 from trio.testing import wait_all_tasks_blocked
 
 from trioaction.action import Action, Task
 from trioaction.connection import Connection
-from trioaction.redis.transport import open_transport
+from trioaction.redis.doorbell import Doorbell
+from trioaction.redis.transport import ConnectionLost, open_transport
 from trioaction.runtime import run_pool
 from trioaction.testing import booted
 from trioaction.work.appetite import Appetite
 from trioaction.work.cycle import Cycle, Exchange
 from trioaction.work.membership import Membership, dissolve
 from trioaction.work.performer import Performer
+from trioaction.work.quiet import Quiet
 
 
 class Seen:
@@ -146,6 +149,55 @@ async def test_a_job_that_comes_while_a_look_is_under_way_is_not_overlooked(
         assert looks[0] is False
 
 
+async def test_a_look_whose_answer_is_lost_while_nobody_listens_is_made_again(
+    redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange, looks = Cycle.exchange, 0
+
+    async def lost_once(cycle: Cycle, *args: Any) -> Exchange:
+        nonlocal looks
+        looks += 1
+        reply = await exchange(cycle, *args)
+        if looks == 30:
+            raise ConnectionLost("cut", maybe_ran=True)
+        return reply
+
+    seen = Seen()
+    async with working(redis_url, namespace, seen.action(), slots=1) as it:
+        await at_rest(it)
+        monkeypatch.setattr(Cycle, "exchange", lost_once)
+        await it.fleet.push("q", *map(element, range(60)))  # so busy that the doorbell is off
+        with trio.fail_after(8):  # earlier than the doorbell's safety interval
+            await until(lambda: set(seen.inputs) == set(range(60)))
+
+
+async def test_a_job_that_comes_before_the_doorbell_is_armed_again_is_not_overlooked(
+    redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arm, pushed = Doorbell.arm, False
+
+    async def too_late(bell: Doorbell) -> None:
+        nonlocal pushed
+        if not pushed:
+            pushed = True
+            await it.fleet.push("q", element(60))
+        await arm(bell)
+
+    async with working(redis_url, namespace, Seen().action(), slots=1) as it:
+        await at_rest(it)
+        monkeypatch.setattr(Doorbell, "arm", too_late)
+        await it.fleet.push("q", *map(element, range(60)))  # so busy that the doorbell is off
+        with trio.fail_after(8):  # earlier than the doorbell's safety interval
+            await processed(it, 62)
+
+
+async def at_rest(it: Working) -> None:
+    """One job is done, and the next look comes from the next ring."""
+    await it.actions.enqueue("test:job", {"n": 0})
+    await processed(it, 1)
+    await wait_all_tasks_blocked(0.01)
+
+
 async def test_a_failure_is_kept_as_node_resque_keeps_it(redis_url: str, namespace: str) -> None:
     async with working(redis_url, namespace, Fails) as it:
         await it.actions.enqueue("test:fails")
@@ -217,6 +269,24 @@ async def test_jobs_that_outlast_the_grace_period_go_back_to_the_head(redis_url:
         assert await it.membership.leave() == 2
         assert await it.fleet.list(it.fleet.keys.queue("q")) == [slow(n) for n in range(4)]
         assert await it.fleet.all_keys() == {it.fleet.keys.queue("q"), it.fleet.keys.queues}
+
+
+async def test_a_job_that_ends_while_a_shutdown_cancels_it_has_ended(redis_url: str, namespace: str) -> None:
+    class Finishes(Action):
+        name = "test:finishes"
+        task = Task(queue="q")
+
+        async def run(self) -> None:
+            with suppress(trio.Cancelled):
+                await trio.sleep_forever()
+
+    async with working(redis_url, namespace, Finishes, grace=0) as it:
+        await it.actions.enqueue("test:finishes")
+        await until(lambda: it.pool.running == 1)
+        await it.drain()
+        assert it.tally.processed == 1
+        assert await it.membership.leave() == 0
+        assert await it.fleet.get(it.fleet.keys.stat("processed")) == b"1"
 
 
 @pytest.mark.parametrize("retries", [0, 1])
@@ -469,6 +539,55 @@ async def test_a_child_whose_result_is_not_json_has_failed(redis_url: str, names
         assert (status.completed, status.failed) == (0, 1)
         assert status.errors[0]["error"]["type"] == "ResultNotJson"
         assert it.tally.failed == 1
+
+
+async def test_a_child_that_cannot_be_read_has_failed(redis_url: str, namespace: str) -> None:
+    async with working(redis_url, namespace, Seen().action(), queues=("q",)) as it:
+        result = await it.actions.fan_out("test:job", [{"n": 1}], queue="elsewhere")
+        (raw,) = await it.fleet.list(it.fleet.keys.queue("elsewhere"))
+        await it.fleet.push("q", raw.replace(b'"class":"test:job"', b'"class":""'))
+        await processed(it, 1)
+        status = await it.actions.fan_out_status(result.fan_out_id)
+        assert (status.total, status.completed, status.failed) == (1, 0, 1)
+        assert status.errors[0]["error"]["type"] == "JobError"
+
+
+async def test_the_entries_of_a_fan_out_show_no_secrets(redis_url: str, namespace: str) -> None:
+    told: list[str] = []
+
+    class Child(Action):
+        name = "test:child"
+        task = Task(queue="q")
+
+        class Inputs(BaseModel):
+            n: int
+            token: SecretStr
+
+        async def run(self, params: Any) -> None:
+            told.append(params.token.get_secret_value())
+            if params.n == 1:
+                raise LookupError("no")
+
+    async with working(redis_url, namespace, Child) as it:
+        result = await it.actions.fan_out("test:child", [{"n": n, "token": f"hunter{n}"} for n in range(2)])
+        await processed(it, 2)
+        status = await it.actions.fan_out_status(result.fan_out_id)
+        assert sorted(told) == ["hunter0", "hunter1"]
+        shown = [entry["params"] for entry in (*status.results, *status.errors)]
+        assert shown == [{"n": n, "token": "[[secret]]"} for n in range(2)]
+
+
+async def test_a_pool_that_began_quietly_takes_jobs_when_that_ends(redis_url: str, namespace: str) -> None:
+    seen, quiet = Seen(), Quiet()
+    quiet.begin()
+    async with working(redis_url, namespace, seen.action(), quiet=quiet) as it:
+        await it.actions.enqueue("test:job", {"n": 1})
+        await it.membership.join()
+        await wait_all_tasks_blocked(0.05)
+        assert seen.inputs == []
+        quiet.end()
+        with trio.fail_after(8):  # earlier than the doorbell's safety interval
+            await processed(it, 1)
 
 
 async def test_a_pool_that_crashes_gives_its_jobs_back_at_once(

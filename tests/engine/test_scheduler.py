@@ -23,6 +23,7 @@ from trioaction.redis.transport import Transport, open_transport
 from trioaction.registry import ActionSpec, registry_of
 from trioaction.resque.delayed import delay
 from trioaction.resque.keys import Keys
+from trioaction.work import scheduler as scheduler_module
 from trioaction.work.scheduler import Scheduler
 
 NOW = 1_795_000_000
@@ -166,6 +167,18 @@ async def test_of_many_schedulers_one_leads_and_each_job_moves_once(redis_url: s
         assert sorted(await fleet.list(fleet.keys.queue("q"))) == sorted(jobs)
         assert await fleet.transport.call("LLEN", fleet.keys.queue("scheduler")) == 1
         assert await fleet.get(fleet.keys.leader) == await fleet.get(fleet.keys.resque_leader)
+
+
+async def test_a_scheduler_whose_process_cannot_join_tries_again(
+    redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler_module, "PAUSE", 0.01)
+    async with open_schedulers(redis_url, namespace) as (fleet, schedulers):
+        await fleet.transport.call("SET", fleet.keys.process("py-h:1.aaaaaa"), "no hash")
+        process = await schedulers.start("py-h:1.aaaaaa")
+        await until(lambda: process.turns > 2)
+        await fleet.transport.call("DEL", fleet.keys.process("py-h:1.aaaaaa"))
+        await until(leader_is(fleet, fleet.keys.leader, process.id))
 
 
 async def test_jobs_move_once_though_leaders_come_and_go(redis_url: str, namespace: str) -> None:

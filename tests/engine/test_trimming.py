@@ -61,11 +61,23 @@ async def test_the_oldest_over_the_cap_are_dropped_and_told_of(
         entries = [entry(n, 10) for n in range(20)] + [unreadable(1)]
         await fill(fleet, entries)
         with capture_logs() as lines:
-            assert await looks(Trimming(fleet.transport, fleet.keys, most=10, age=0)) == 4
+            assert await looks(Trimming(fleet.transport, fleet.keys, most=10, age=0)) == 3
         assert await fleet.list(fleet.keys.failed) == entries[-10:]
         (line,) = (line for line in lines if line["event"] == DROPPED)
         assert (line["too_many"], line["too_old"], line["left"]) == (11, 0, 10)
         assert line["log_level"] == "warning"
+
+
+async def test_entries_that_keep_coming_do_not_keep_it_busy(redis_url: str, namespace: str) -> None:
+    async with open_fleet(redis_url, namespace) as fleet:
+        await fill(fleet, [entry(n, 10) for n in range(5)])
+        it = Trimming(fleet.transport, fleet.keys, most=5, age=0)
+        for minute in range(3):
+            await fill(fleet, [entry(9, 10)])
+            with capture_logs() as lines:
+                look = await it.look(ME, NOW + minute * EVERY)
+            assert look.due == NOW + (minute + 1) * EVERY
+            assert [line["too_many"] for line in lines if line["event"] == DROPPED] == [1]
 
 
 async def test_those_that_are_too_old_are_dropped_and_what_cannot_be_read_stays(

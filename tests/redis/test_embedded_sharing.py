@@ -116,6 +116,16 @@ def test_a_terminate_to_everything_does_not_leave_users_without_server(data_dir:
     eventually(lambda: not processes(data_dir))
 
 
+def test_who_terminates_a_watchdog_leaves_no_server_without_users(data_dir: Path) -> None:
+    user = User(data_dir)
+    user.wait_until_up()
+    (watchdog,) = watchdogs(data_dir)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        os.kill(watchdog, number)
+    user.kill()
+    eventually(lambda: not processes(data_dir))
+
+
 def test_ctrl_c_ends_all_and_reaches_no_server(data_dir: Path) -> None:
     first = User(data_dir)
     second = User(data_dir, group=first.pid)

@@ -206,6 +206,20 @@ def test_a_bad_value_is_named_with_its_source(section: str, key: str, value: obj
     assert f"(got {value!r}), from the command line" in message
 
 
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("web", "allowed_hosts", "https://app.example"),
+        ("web", "allowed_hosts", "app.example:443"),
+        ("metrics", "allow", "10.0.0.1/8"),
+    ],
+)
+def test_a_bad_item_of_a_list_is_named_by_its_place(
+    section: str, key: str, value: str, project: Path
+) -> None:
+    assert f"{section}.{key}.0: " in refused(project, {section: {key: [value]}}).message
+
+
 def test_the_source_that_is_blamed_is_the_one_that_won(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

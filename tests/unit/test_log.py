@@ -89,7 +89,9 @@ def test_configuring_again_does_not_log_twice(capsys: pytest.CaptureFixture[str]
 
 def test_text_is_one_line_that_cannot_be_forged(capsys: pytest.CaptureFixture[str]) -> None:
     set_up("text")
-    logger().warning("hello", message="a\n12:00:00 [info] forged \x1b[31m", plain="word")
+    logger().warning(
+        "hello", message="a\n12:00:00 [info] forged \x1b[31m", colour="\x1b[31mred", plain="word"
+    )
     (line,) = capsys.readouterr().err.splitlines()
     assert "\x1b" not in line
     assert "plain=word" in line

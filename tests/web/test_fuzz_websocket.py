@@ -34,6 +34,8 @@ from web.rude import (
 )
 from web.server import Gate, Server, open_connections, serving
 
+from trioaction.web.websocket import Conversation
+
 CALL = b'{"messageType":"action","action":"add","messageId":1,"params":{"a":1}}'
 ANSWER = (0x81, b'{"messageId":1,"response":1}')
 PROTOCOL_ERROR = (0x88, struct.pack("!H", 1002))
@@ -171,6 +173,8 @@ HANDSHAKES = {
     "version 14": UPGRADE.replace(b"13", b"14") % b"",
     "http/1.0": UPGRADE.replace(b"1.1", b"1.0") % b"",
     "a protocol that is not ascii": UPGRADE % b"Sec-WebSocket-Protocol: \xff\r\n",
+    "an odd space in Connection": UPGRADE.replace(b": Upgrade", b": Upgrade\xa0") % b"",
+    "an odd space in Upgrade": UPGRADE.replace(b": websocket", b": websocket\x85") % b"",
     "a body": UPGRADE % b"Content-Length: 2\r\n" + b"hi",
     "chunks": UPGRADE % b"Transfer-Encoding: chunked\r\n" + b"0\r\n\r\n",
     "frames too early": UPGRADE % b"" + frame(CALL),
@@ -197,6 +201,26 @@ async def test_frames_that_come_while_the_handshake_is_answered_end_the_connecti
             await stream.send_all(UPGRADE % b"")
             await trio.sleep(pause)
             await send_until_dropped(stream, frame(BYE, CLOSE))
+
+
+async def test_a_handshake_that_takes_long_lets_no_frame_pass(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering = Conversation.run
+
+    async def late(conversation: Conversation) -> None:
+        await trio.sleep(0.1)
+        await answering(conversation)
+
+    monkeypatch.setattr(Conversation, "run", late)
+    async with unharmed(server):
+        stream = await server.connect()
+        await stream.send_all(UPGRADE % b"")
+        await trio.sleep(0.03)
+        with suppress(trio.BrokenResourceError):
+            await stream.send_all(frame(BYE, CLOSE))
+            assert await stream.receive_some() == b""
+        await stream.aclose()
 
 
 async def test_a_broken_frame_beside_replies_is_no_fault_of_ours(server: Server) -> None:

@@ -17,6 +17,7 @@ import trio
 from polling import until
 from pydantic import BaseModel
 from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
+from web.rude import UPGRADE
 from web.server import Gate, Server, names, open_connections, serving
 
 from trioaction.action import Action
@@ -286,6 +287,14 @@ async def test_pages_of_other_hosts_may_not_connect(server: Server) -> None:
     ):
         headers = [(b"origin", origin.encode())]
         assert await rejection(server, extra_headers=headers) == (403, "ForeignOrigin"), origin
+
+
+async def test_other_names_than_ours_have_no_websocket(server: Server) -> None:
+    for host, status in ((b"localhost", b"101"), (b"evil.example", b"421")):
+        stream = await server.connect()
+        await stream.send_all(UPGRADE.replace(b"localhost", host) % b"")
+        assert (await stream.receive_some()).startswith(b"HTTP/1.1 " + status)
+        await stream.aclose()
 
 
 async def test_there_is_one_path_for_websockets(server: Server) -> None:

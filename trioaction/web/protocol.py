@@ -256,9 +256,10 @@ def _is_clean(request: RequestReceived) -> bool:
 
 
 def _asks_for_websocket(request: h11.Request) -> bool:
-    values = {name: value.strip().lower() for name, value in request.headers}
-    tokens = [token.strip() for token in values.get(b"connection", b"").split(b",")]
-    wanted = b"upgrade" in tokens and values.get(b"upgrade") == b"websocket"
+    """As Hypercorn sees it, which strips spaces beyond ASCII too."""
+    values = {name: value.decode("latin1").strip().lower() for name, value in request.headers}
+    tokens = [token.strip() for token in values.get(b"connection", "").split(",")]
+    wanted = "upgrade" in tokens and values.get(b"upgrade") == "websocket"
     return wanted and request.method.upper() == b"GET"
 
 

@@ -17,7 +17,7 @@ local function takes_jobs(keys, pass, queue)
     local key = keys.queue(queue)
     pass.queues[queue] = fits(key, 'list')
     if not pass.queues[queue] then
-      pass.problems[#pass.problems + 1] = key .. ' is no list: the delayed jobs for it keep waiting'
+      pass.problems[#pass.problems + 1] = key .. ' is no list: jobs that are due for it keep waiting'
     elseif type(redis.pcall('SADD', keys.queues, queue)) == 'table' then
       pass.problems[#pass.problems + 1] = keys.queues .. ' is no set: workers of "*" do not find the queue ' .. queue
     end

@@ -11,19 +11,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
-import structlog
 import trio
 from redis.exceptions import RedisError
 
 from trioaction.config import TaskSettings
 from trioaction.errors import StartupError
-from trioaction.events import FENCED, HEARTBEAT_FAILED, Events
+from trioaction.events import FENCED, HEARTBEAT_FAILED, JOB_STRANDED, Events
 from trioaction.redis.scripts import Script
 from trioaction.redis.transport import ConnectionLost, Transport
 from trioaction.resque.keys import Keys, queues_word
 from trioaction.work.identity import Identity
-
-log = structlog.stdlib.get_logger("trioaction.fleet")
 
 JOIN, HEARTBEAT, DISSOLVE = (Script(__file__, name) for name in ("join.lua", "heartbeat.lua", "dissolve.lua"))
 SLICE = 500
@@ -132,10 +129,12 @@ class Membership:
                 return 0
             id, self.id = self.id, None
             self._joined = trio.Event()
-            return (await dissolve(self._transport, self._keys, id, "leave")).jobs
+            return (await dissolve(self._transport, self._keys, id, "leave", events=self._events)).jobs
 
 
-async def dissolve(transport: Transport, keys: Keys, id: str, mode: str) -> Dissolved:
+async def dissolve(
+    transport: Transport, keys: Keys, id: str, mode: str, *, events: Events | None = None
+) -> Dissolved:
     """End the membership of ``id`` in slices.
 
     ``mode`` is "rescue" (if its lease has lapsed), "dead" (it surely is) or "leave" (it goes itself, so its
@@ -151,9 +150,8 @@ async def dissolve(transport: Transport, keys: Keys, id: str, mode: str) -> Diss
         moved += int(reply[1])
         suspected += int(reply[3])
         for key in reply[2]:
-            log.error(
-                "a job could not go back: its queue is no list", key=str(key), kept_in=keys.stranded_jobs
-            )
+            name = key.decode("utf-8", "backslashreplace")
+            (events or Events()).tell(JOB_STRANDED, key=name, kept_in=keys.stranded_jobs)
         if reply[0] != b"more":
             return Dissolved(reply[0].decode(), moved, suspected)
 

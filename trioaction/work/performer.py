@@ -110,7 +110,7 @@ class Performer:
         """The end of an attempt that is not the last one."""
         registry = self._executor.registry
         error = outcome.exception or outcome.error
-        if error is None or job.action not in registry:
+        if error is None or job.action not in registry or not _can_go_back(popped.queue):
             return None
         seconds = retry_in(registry.get(job.action).task, job.attempt, error, self._chance())
         if seconds is None:
@@ -155,6 +155,11 @@ class Performer:
             error=error,
             now=datetime.fromtimestamp(self._clock(), UTC),
         )
+
+
+def _can_go_back(queue: str) -> bool:
+    """Another producer's queue may have no name, or one that is not UTF-8; no element can carry that."""
+    return queue != "" and "\ufffd" not in queue
 
 
 def _recurring(job: Job) -> tuple[str, str]:

@@ -7,7 +7,7 @@
 -- Idempotent in that each job is moved by the one call that takes it from its second; its bytes stay as they are.
 -- include: ../resque/keys.lua
 -- include: ../resque/types.lua
--- include: poison.lua
+-- include: bury.lua
 -- include: delayed_job.lua
 local MAX_BYTES = 1048576
 local keys, process, most = keys_of(ARGV[1]), ARGV[2], tonumber(ARGV[5])

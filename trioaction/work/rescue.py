@@ -9,22 +9,19 @@ from __future__ import annotations
 import random
 from typing import cast
 
-import structlog
 import trio
 from redis.exceptions import RedisError, ResponseError
 
-from trioaction.events import JOB_SUSPECTED, PROCESS_RESCUED, Events
+from trioaction.events import JOB_SUSPECTED, LOOK_FAILED, PROCESS_RESCUED, Events
 from trioaction.redis.transport import Transport
 from trioaction.redis.wire import Refused, pairs
 from trioaction.resque.keys import Keys
 from trioaction.work.identity import Identity
 from trioaction.work.membership import dissolve
 
-log = structlog.stdlib.get_logger("trioaction.fleet")
-
-
 LOOKS_SAT_OUT = 2
-"""After a reconnect or a refusal: in so many intervals, those of heartbeats, everybody has been heard of."""
+"""At the start, after a reconnect or a refusal: in so many intervals, those of heartbeats, everybody has been
+heard of."""
 
 
 class Rescuer:
@@ -45,10 +42,10 @@ class Rescuer:
         self._interval = interval
         self._events = events or Events()
         self._generation = transport.generation
-        self._sits_out = 0
+        self._sits_out = LOOKS_SAT_OUT
 
     async def run(self) -> None:
-        """Look now, proving deaths on this machine too, then again and again until cancelled."""
+        """Look for the proven dead of this machine now, then for all again and again until cancelled."""
         proven = True
         while True:
             # again if Redis went away in the middle: else who is surely dead would be waited for
@@ -56,7 +53,7 @@ class Rescuer:
             await trio.sleep(self._interval * random.uniform(0.8, 1.2))  # noqa: S311 nothing secret about it
 
     def may_look(self) -> bool:
-        """Not just after a reconnect: leases lapsed while Redis was away, and who lives renews its own."""
+        """Not just after a start or a reconnect: Redis may have been away for longer than leases last."""
         if self._transport.generation != self._generation:
             self._generation, self._sits_out = self._transport.generation, LOOKS_SAT_OUT
         self._sits_out -= 1
@@ -67,19 +64,21 @@ class Rescuer:
         try:
             # no key of ours: it is refused as long as nobody's lease can be renewed
             await self._transport.call("PEXPIRE", self._keys.lease(""), 1)
-            if proven or self.may_look():
-                await self.sweep(proven=proven)
+            lapsed = self.may_look()
+            if proven or lapsed:
+                await self.sweep(proven=proven, lapsed=lapsed)
         except RedisError as error:
             if isinstance(error, Refused):
                 self._sits_out = LOOKS_SAT_OUT
-            log.warning("could not look for dead processes", error=str(error))
+            self._events.tell(LOOK_FAILED, reason=str(error))
             return False
         return True
 
-    async def sweep(self, *, proven: bool) -> int:
+    async def sweep(self, *, proven: bool, lapsed: bool = True) -> int:
         """Look once; the number of jobs that went back. A checkpoint; when cancelled the next look goes on.
 
-        With ``proven`` a process of this machine that is surely dead is not waited for.
+        With ``proven`` a process of this machine that is surely dead is not waited for; without ``lapsed`` a
+        lease that has lapsed says nothing yet.
         """
         members = cast(
             "set[bytes] | list[bytes]", await self._transport.call("SMEMBERS", self._keys.processes)
@@ -89,7 +88,7 @@ class Rescuer:
         moved, problem = 0, None
         for id, lease in zip(ids, leases, strict=True):
             try:
-                moved += await self._look_at(id, alive=bool(lease), proven=proven)
+                moved += await self._look_at(id, alive=bool(lease) or not lapsed, proven=proven)
             except ResponseError as error:
                 problem = problem or error  # with this one: the others are rescued all the same
         if problem is not None:
@@ -109,7 +108,7 @@ class Rescuer:
         return self._identity.proves_dead(record)
 
     async def _rescue(self, id: str, mode: str) -> int:
-        ended = await dissolve(self._transport, self._keys, id, mode)
+        ended = await dissolve(self._transport, self._keys, id, mode, events=self._events)
         if ended.code == "gone":
             await self._transport.call(
                 "SREM", self._keys.processes, id

@@ -7,6 +7,7 @@ known to be in Redis is kept: an outcome is dropped only when Redis has it, or w
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -48,6 +49,9 @@ from trioaction.work.slot import Deadlines, Slot
 LAST_WORDS = 5.0
 """Seconds to hand in, at the end, what finished while the rest was being cancelled."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
+ALONE = 300.0
+"""Seconds that all others wait for a suspect, until it begins and then until it ends: else a job without a
+time-out would have the process for itself for ever."""
 
 
 @dataclass(slots=True)
@@ -56,8 +60,6 @@ class Tally:
 
     processed: int = 0
     failed: int = 0
-    retried: int = 0
-    """Attempts after which a job was put off until the next one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +97,8 @@ class Shift:
         # half of the slots at a time: the one half runs while Redis fills the other
         self._share = min(MAX_ITEMS, (len(self._slots) + 1) // 2)
         self._suspect: Popped | None = None
-        """Waits until all others have ended, then runs; until its end no job is taken."""
+        """Waits until all others have ended, then runs; until its end no job is taken, within bounds."""
+        self._suspect_until = math.inf
         self._outcomes: list[Completion] = []
         self._scope = trio.CancelScope()
         self._woken = trio.Event()
@@ -123,6 +126,11 @@ class Shift:
     @property
     def _suspect_waits(self) -> bool:
         return self._suspect is not None and self._slots[self._suspect.slot].job is None
+
+    @property
+    def _is_overlong(self) -> bool:
+        """Has a suspect kept the others waiting for too long?"""
+        return self._suspect is not None and trio.current_time() >= self._suspect_until
 
     @property
     def _wants(self) -> bool:
@@ -221,8 +229,10 @@ class Shift:
                 await self._carefully(self._reconcile)
             elif self._outcomes or wants:
                 await self._carefully(self._exchange)
-            elif self._suspect_waits and not self._started:
+            elif self._suspect_waits and (not self._started or self._is_overlong):
                 self._start_suspect()
+            elif self._is_overlong:
+                self._suspect = None  # it has not killed so far: let others run beside it
             else:
                 await self._sleep()
 
@@ -231,7 +241,8 @@ class Shift:
         if self._stopping and not self.running:
             self._drained.set()
         self._woken = trio.Event()
-        await self._woken.wait()
+        with trio.move_on_at(math.inf if self._suspect is None else self._suspect_until):
+            await self._woken.wait()
 
     async def _carefully(self, step: Callable[[], Awaitable[None]]) -> None:
         """One step with Redis; whatever goes wrong, what is not known to be in Redis is kept."""
@@ -266,7 +277,7 @@ class Shift:
     def _take(self, job: Popped) -> None:
         self._free.discard(job.slot)
         if job.deaths is not None and job.deaths < MAX_DEATHS:
-            self._suspect = job
+            self._suspect, self._suspect_until = job, trio.current_time() + ALONE
             return
         if job.deaths is not None:
             self._crew.events.tell(POISON_JOB, queue=job.queue, deaths=job.deaths)
@@ -275,6 +286,7 @@ class Shift:
     def _start_suspect(self) -> None:
         """Redis knows that all others have ended: if the process dies now, it is the only one to blame."""
         assert self._suspect is not None
+        self._suspect_until = trio.current_time() + ALONE
         self._crew.events.tell(SUSPECT_STARTED, queue=self._suspect.queue, deaths=self._suspect.deaths)
         self._slots[self._suspect.slot].give(self._suspect)
 
@@ -297,11 +309,9 @@ class Shift:
         for outcome, code in zip(outcomes, reply.codes, strict=True):
             if code:
                 self._report(outcome, code)
-            elif outcome.retry:
-                tally.retried += 1
             elif outcome.failure:
                 tally.failed += 1
-            else:
+            elif not outcome.retry:
                 tally.processed += 1
         for key in reply.problems:
             if key not in self._told:

@@ -52,8 +52,8 @@ class Trimming:
             return Look(leads=False, due=now)
         aged, excess, left = reply[1:]
         self._aged, self._excess = self._aged + aged, self._excess + excess
-        if aged or excess:
-            self._due = now  # there may be more
+        if aged or excess >= SLICE:
+            self._due = now  # there may be more, and not only what has come meanwhile
         elif self._aged or self._excess:
             self._events.tell(FAILED_TRIMMED, too_old=self._aged, too_many=self._excess, left=left)
             self._aged = self._excess = 0

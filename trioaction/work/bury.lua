@@ -1,4 +1,4 @@
--- A delayed element that names no queue: into the failed list, in an entry that every reader survives and that has all
+-- An element that was due and names no queue: into the failed list, in an entry that every reader survives and that has all
 -- its bytes. Base64, since the element may be no JSON, nor even UTF-8 (cjson would let both through).
 local MAX_ENCODED = 1048576 -- Redis does nothing else meanwhile: some 0.1 s
 local BASE64 = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/'
@@ -19,10 +19,10 @@ local function base64(raw)
 end
 
 -- As payload.failed_entry writes it; no "/" is escaped, or node-resque could not remove the entry.
-local function poison_entry(raw, worker, failed_at)
+local function buried_entry(raw, worker, failed_at)
   return '{"worker":' .. cjson.encode(worker) .. ',"queue":"","payload":{"class":null,"args":[],"raw_base64":"' .. base64(raw)
-    .. '"},"exception":"JobError","error":"The delayed job is not JSON with a queue","backtrace":'
-    .. '["while moving a delayed job to its queue"],"failed_at":"' .. failed_at .. '"}'
+    .. '"},"exception":"JobError","error":"The job is not JSON with a queue","backtrace":'
+    .. '["while moving a job that was due to its queue"],"failed_at":"' .. failed_at .. '"}'
 end
 
 -- What cannot be kept there, too long or for want of a list, is kept in a list of ours, and the reason is in `problems`.
@@ -30,10 +30,10 @@ local function bury(keys, raw, worker, failed_at, problems)
   redis.pcall('INCR', keys.stat('failed'))
   if #raw > MAX_ENCODED then
     redis.call('RPUSH', keys.stranded_jobs, raw)
-    problems[#problems + 1] = 'a delayed job that names no queue is over 1 MiB: it is kept in ' .. keys.stranded_jobs
+    problems[#problems + 1] = 'a job that was due and names no queue is over 1 MiB: it is kept in ' .. keys.stranded_jobs
     return
   end
-  local entry = poison_entry(raw, worker, failed_at)
+  local entry = buried_entry(raw, worker, failed_at)
   if type(redis.pcall('RPUSH', keys.failed, entry)) == 'table' then
     redis.call('RPUSH', keys.stranded_failures, entry)
     problems[#problems + 1] = keys.failed .. ' is no list: its entries are kept in ' .. keys.stranded_failures
