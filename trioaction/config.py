@@ -14,7 +14,15 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from trioaction.errors import ConfigError
@@ -58,8 +66,18 @@ class TaskSettings(Section):
     heartbeat: float = Field(default=5, gt=0)
     safety_check: float = Field(default=15, gt=0)
     slow: float = Field(default=60, gt=0)
+    max_deaths: int = Field(default=3, ge=0)
     failed_max: int = Field(default=100_000, ge=0)
     failed_age: float = Field(default=180 * DAY, ge=0)
+
+    @model_validator(mode="after")
+    def _beats_within_the_lease(self) -> TaskSettings:
+        if self.heartbeat * 2 > self.lease:
+            raise ValueError(
+                f"a lease of {self.lease:g} s needs a heartbeat of {self.lease / 2:g} s at most, not of "
+                f"{self.heartbeat:g} s, or processes would take each other for dead"
+            )
+        return self
 
 
 class FanOutSettings(Section):

@@ -227,6 +227,11 @@ class Unavailable(TrioactionError):
 class RedisUnavailable(Unavailable):
     """Redis cannot be reached, or went away while a command was under way."""
 
+    @property
+    def type(self) -> str:
+        """One name for all kinds of it: callers do not care which."""
+        return "RedisUnavailable"
+
     public_message = "Redis is not reachable right now; try again in a moment"
 
 
@@ -235,10 +240,13 @@ class JobError(TrioactionError):
 
 
 class PoisonJob(TrioactionError):
-    """A job that is not run any more: each process that ran it alone has died."""
+    """A job that is not run any more: each process that ran it alone was lost."""
 
     def __init__(self, deaths: int) -> None:
-        super().__init__(f"The process that ran this job died {deaths} times while it ran nothing else")
+        super().__init__(
+            f"The process that ran this job was lost {deaths} times while it ran no other job: it died, or "
+            "was not heard of for longer than its lease"
+        )
 
 
 class ResultNotJson(TrioactionError):

@@ -122,20 +122,20 @@ KEY_OF_WRONG_TYPE = Event(
 JOB_SUSPECTED = Event(
     _JOBS,
     WARNING,
-    "a job whose process died runs alone from now on",
-    (_counter("suspected_jobs", "Jobs that may have killed their process.", amount="jobs"),),
+    "a job whose process was lost runs alone from now on",
+    (_counter("suspected_jobs", "Jobs that may have killed their process."),),
 )
 SUSPECT_STARTED = Event(
     _JOBS,
     WARNING,
-    "a job runs alone, because its process died",
+    "a job runs alone, because its process was lost before",
     (_counter("suspects_run", "Runs of such jobs, alone."),),
 )
 POISON_JOB = Event(
     _JOBS,
     ERROR,
-    "a job was given up: it killed its process again and again",
-    (_counter("poison_jobs", "Jobs that failed because their process died each time that they ran."),),
+    "a job was given up: its process was lost again and again",
+    (_counter("poison_jobs", "Jobs that failed because their process was lost each time that they ran."),),
 )
 
 # the fleet

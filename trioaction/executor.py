@@ -285,4 +285,5 @@ def _optional(connection: Connection) -> dict[str, Any]:
         "address": connection.address,
         "correlation_id": connection.correlation_id,
         "queue": connection.job and connection.job.queue,
+        "attempt": connection.attempt if connection.attempt > 1 else None,
     }

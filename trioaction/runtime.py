@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 from trioaction.api import Services, serving
 from trioaction.blocked import LoopWatch
 from trioaction.config import Settings
+from trioaction.errors import RedisUnavailable, StartupError
 from trioaction.events import Events
 from trioaction.executor import Executor
 from trioaction.fanout.store import Store
@@ -176,13 +177,16 @@ async def _stay_connected(
     task_status: trio.TaskStatus[tuple[Url, Transport, trio.CancelScope]],
 ) -> None:
     with trio.CancelScope() as scope:
-        async with (
-            redis_address(settings) as url,
-            open_transport(url, name="trioaction", lazy=lazy, events=events) as transport,
-        ):
-            scope.shield = True  # only now, so that a start can be cancelled
-            task_status.started((url, transport, scope))
-            await trio.sleep_forever()
+        try:
+            async with (
+                redis_address(settings) as url,
+                open_transport(url, name="trioaction", lazy=lazy, events=events) as transport,
+            ):
+                scope.shield = True  # only now, so that a start can be cancelled
+                task_status.started((url, transport, scope))
+                await trio.sleep_forever()
+        except RedisUnavailable as error:  # only at the start: later it is waited for
+            raise StartupError(error.message) from error
 
 
 @asynccontextmanager

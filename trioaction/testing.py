@@ -107,35 +107,35 @@ class Booted:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(worker.run)
                     nursery.start_soon(run_pool, runtime, worker, trio.Event())
-                    await self.until_idle()
-                    while await self._hurry_retries():
+                    while await self._busy(retries=True):
+                        await self._hurry_retries()
                         await self.until_idle()
                     nursery.cancel_scope.cancel()
         finally:
             await give_back(worker)  # noqa: ASYNC102  (it shields itself)
 
-    async def _hurry_retries(self) -> bool:
-        """Queue the jobs that wait for their next attempt; were there any?"""
+    async def _hurry_retries(self) -> None:
+        """Queue the jobs that wait for their next attempt."""
         transport, keys = self.runtime.transport, self.runtime.keys
         elements = cast("Sequence[bytes]", await transport.call("ZRANGE", keys.retry, 0, -1))
         for element in elements:
             if await transport.call("ZREM", keys.retry, element):  # else a scheduler has moved it just now
                 await transport.call("RPUSH", keys.queue(from_json(element)["queue"]), element)
-        return bool(elements)
 
     async def until_idle(self) -> None:
         """Wait until no job is queued and none runs, in the whole namespace. A checkpoint; safe to cancel."""
         while await self._busy():  # noqa: ASYNC110  (what others do in Redis sets no event here)
             await trio.sleep(0.005)
 
-    async def _busy(self) -> bool:
-        """Queued jobs first: a job that is popped in between is in flight then."""
+    async def _busy(self, *, retries: bool = False) -> bool:
+        """Is any job queued or running, or with ``retries`` waiting for its next attempt? At one moment."""
         transport, keys = self.runtime.transport, self.runtime.keys
         names = sorted(cast("Sequence[bytes]", await transport.call("SMEMBERS", keys.queues)))
         ids = sorted(cast("Sequence[bytes]", await transport.call("SMEMBERS", keys.processes)))
         queues = [("LLEN", keys.queue(name.decode())) for name in names]
         in_flight = [("HLEN", keys.inflight(id.decode())) for id in ids]
-        *_, lengths = await transport.pipeline([("MULTI",), *queues, *in_flight, ("EXEC",)])
+        waiting = [("ZCARD", keys.retry)] if retries else []
+        *_, lengths = await transport.pipeline([("MULTI",), *queues, *in_flight, *waiting, ("EXEC",)])
         return any(cast("list[int]", lengths))
 
     async def cli(self, *words: str, seconds: float = 60) -> CommandResult:

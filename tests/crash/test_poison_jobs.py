@@ -10,8 +10,9 @@ from e2e.servers import ACTIONS, Server, job, launch, let_go, make_project, mark
 from engine.fleet import Fleet, open_fleet
 from polling import until
 
-from trioaction.work.cycle import MAX_DEATHS
+from trioaction.config import TaskSettings
 
+MAX_DEATHS = TaskSettings().max_deaths
 POISON = """
 import os
 import signal

@@ -15,6 +15,7 @@ import trio
 from e2e.servers import ACTIONS, Server, job, let_go, make_project, marks, on, processed, started
 from engine.fleet import Fleet, open_fleet
 from polling import until
+from private_server import open_private_server
 
 BLOCKING = '''
 import time
@@ -215,6 +216,17 @@ async def rounds(project: Path, more: int) -> None:
     """Wait for so many more rounds of the loop."""
     wanted = len(marks(project)) + more
     await until(lambda: len(marks(project)) >= wanted)
+
+
+async def test_a_redis_that_may_evict_is_warned_of(
+    project: Path, valkey_binary: Path, namespace: str
+) -> None:
+    options = ("--maxmemory-policy", "allkeys-lru", "--maxmemory", "100mb")
+    async with (
+        open_private_server(valkey_binary, *options) as redis,
+        started(project, **on(redis.url, namespace)) as server,
+    ):
+        await said(server, "THIS REDIS MAY LOSE JOBS")
 
 
 def test_ctrl_c_while_it_is_imported_is_no_traceback() -> None:

@@ -272,7 +272,7 @@ def test_a_taken_port_is_told(project: Path, redis_url: str, namespace: str) -> 
 
 
 async def test_a_redis_that_is_not_there_is_told(project: Path) -> None:
-    refused(launch(project, REDIS_URL="redis://127.0.0.1:1"), "127.0.0.1:1", "refused", code=1)
+    refused(launch(project, REDIS_URL="redis://127.0.0.1:1"), "127.0.0.1:1", "refused", code=2)
     ran = await cli(project, "t:enqueue", code=1, REDIS_URL="redis://127.0.0.1:1")
     assert ran == ""
 

@@ -125,6 +125,7 @@ class World:
         self.guards: dict[str, tuple[str, int, int]] = {}
         """Of a recurring action the job id, the TTL as written, and the one in force."""
         self.deaths: dict[str, tuple[int, int]] = {}
+        self.blamed: dict[str, dict[str, str]] = {}
         """Of a job, by its SHA-1, how often its process died: beside others, and alone."""
         self.jobs = 0
         """That ever came in, less those that were destroyed."""
@@ -209,7 +210,7 @@ class World:
         if process is None:
             return "gone"
         if mode != "leave" and process.seq is not None:
-            self._note_deaths(process)
+            self._note_deaths(id, process)
         process.seq = None
         for number, job in enumerate(process.last_popped_first()):
             if number == most:
@@ -225,7 +226,7 @@ class World:
         self._strike_off(id)
         return "done"
 
-    def _note_deaths(self, process: Process) -> None:
+    def _note_deaths(self, id: str, process: Process) -> None:
         """A process died with what it ran; equal jobs count once."""
         alone = len(process.flights) == 1
         for job in {job.raw: job for job in process.last_popped_first()[::-1]}.values():
@@ -235,6 +236,7 @@ class World:
             if self.fits(self.keys.deaths):
                 noted = (beside, before + 1) if alone else (beside + 1, before)
                 self.deaths[_sha(job.raw)] = noted
+                self.blamed.setdefault(id, {})[_sha(job.raw)] = "alone" if alone else "beside"
 
     def _deaths_of(self, raw: bytes) -> tuple[int, int]:
         return self.deaths.get(_sha(raw), (0, 0))

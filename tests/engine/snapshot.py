@@ -114,6 +114,8 @@ def _all(world: World) -> Generator[tuple[str, Kept]]:
     yield keys.retry, Kept({raw: float(due) for raw, due in world.retries.items()})
     deaths = {job.encode(): f"{beside} {alone}".encode() for job, (beside, alone) in world.deaths.items()}
     yield keys.deaths, Kept(deaths, REMEMBERED)
+    for id, jobs in world.blamed.items():
+        yield keys.blamed(id), Kept({job.encode(): how.encode() for job, how in jobs.items()}, REMEMBERED)
     yield keys.stranded_jobs, Kept(world.stranded_jobs)
     yield keys.stranded_failures, Kept(world.stranded_failures)
     for key, leader in world.leaders.items():

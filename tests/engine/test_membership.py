@@ -67,7 +67,8 @@ async def test_the_jobs_of_a_dead_process_go_back_once_in_their_order(redis_url:
             for _ in range(3):
                 nursery.start_soon(lambda: rescuer(fleet).sweep(proven=False))
         assert await fleet.list(fleet.keys.queue("q")) == [element(n) for n in range(6)]
-        assert await fleet.all_keys() == {fleet.keys.queue("q"), fleet.keys.queues, fleet.keys.deaths}
+        keys = fleet.keys
+        assert await fleet.all_keys() == {keys.queue("q"), keys.queues, keys.deaths, keys.blamed(dead)}
 
 
 async def test_a_rescued_process_is_fenced(redis_url: str, namespace: str) -> None:

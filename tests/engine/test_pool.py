@@ -143,8 +143,8 @@ async def test_a_job_that_comes_while_a_look_is_under_way_is_not_overlooked(
         monkeypatch.setattr(Appetite, "delay", at_once)
         monkeypatch.setattr(Cycle, "exchange", answered_late)
         await it.fleet.transport.call("RPUSH", it.fleet.keys.queue("never"), "x")  # rings
-        await it.fleet.transport.call("DEL", it.fleet.keys.queue("never"))
         await processed(it, 2)
+        await it.fleet.transport.call("DEL", it.fleet.keys.queue("never"))
         assert seen.inputs == [0, 2]
         assert looks[0] is False
 
@@ -370,7 +370,7 @@ async def test_a_pool_that_is_fenced_between_two_heartbeats_finds_out_by_its_nex
     redis_url: str, namespace: str
 ) -> None:
     seen = Seen()
-    async with working(redis_url, namespace, seen.slow(), seen.action(), heartbeat=3600) as it:
+    async with working(redis_url, namespace, seen.slow(), seen.action(), heartbeat=3600, lease=7200) as it:
         await it.actions.enqueue("test:slow")
         await seen.started.wait()
         first = it.membership.id or ""

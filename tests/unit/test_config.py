@@ -220,6 +220,11 @@ def test_a_bad_item_of_a_list_is_named_by_its_place(
     assert f"{section}.{key}.0: " in refused(project, {section: {key: [value]}}).message
 
 
+def test_a_lease_that_no_heartbeat_could_keep_is_refused(project: Path) -> None:
+    message = refused(project, {"tasks": {"lease": 9}}).message
+    assert "a lease of 9 s needs a heartbeat of 4.5 s at most, not of 5 s" in message
+
+
 def test_the_source_that_is_blamed_is_the_one_that_won(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

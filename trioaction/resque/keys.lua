@@ -26,6 +26,7 @@ local function keys_of(namespace)
     guard = function(action) return own .. 'guard:' .. action end,
     retry = own .. 'retry',
     deaths = own .. 'deaths',
+    blamed = function(id) return own .. 'blamed:' .. id end,
     stranded_jobs = own .. 'stranded:jobs',
     stranded_failures = own .. 'stranded:failed',
     fan_out = function(id) return own .. 'fanout:' .. id end,

@@ -118,6 +118,10 @@ class Keys:
         """Hash, SHA-1 of a job element to how often a process died with it: beside other jobs, and alone."""
         return self.own("deaths")
 
+    def blamed(self, id: str) -> str:
+        """Hash, the jobs that were noted when a process was lost; it takes that back if it lives."""
+        return self.own(f"blamed:{id}")
+
     @property
     def stranded_jobs(self) -> str:
         """List of jobs that could not go back, because the key of their queue was no list."""

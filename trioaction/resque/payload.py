@@ -143,6 +143,14 @@ def _child(inputs: Mapping[str, Any]) -> Child | None:
     return Child(id, index)
 
 
+def action_of(raw: bytes) -> str:
+    """The name of a job's action, to tell people which job it is; "?" if it cannot be read."""
+    try:
+        return decode(raw).action
+    except JobError:
+        return "?"
+
+
 def child_of(raw: bytes) -> Child | None:
     """Which child a job element is, if any; reads the element only if it may be one."""
     if b'"_fanOutId"' not in raw:

@@ -21,8 +21,6 @@ MAX_ITEMS = 500
 """Outcomes, and free slots, of one exchange."""
 MAX_BYTES = 1024 * 1024
 """Bytes of outcomes in one exchange; the first may be larger."""
-MAX_DEATHS = 3
-"""So many processes may die of a job, one after another, before it is given up."""
 
 
 class Fenced(TrioactionError):

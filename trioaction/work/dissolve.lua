@@ -5,7 +5,7 @@
 -- ARGV: namespace, process id, "rescue" (only if its lease has lapsed), "dead" (it surely is) or "leave" (it goes itself: its
 --   jobs did not kill it), most jobs to move.
 -- Returns {code, number of jobs put back, problems, suspected}: "alive" (nothing done), "gone" (no record: done before),
---   "more" (call again) or "done"; problems are keys of queues that are no lists; suspected is how many jobs run alone from now on.
+--   "more" (call again) or "done"; problems are keys of queues that are no lists; suspected are the actions of jobs that run alone from now on.
 -- Idempotent: each job is moved by the call that takes it out of the record.
 -- include: ../resque/keys.lua
 -- include: ../fanout/identity.lua
@@ -23,19 +23,19 @@ local process, most, problems = ARGV[2], tonumber(ARGV[4]), {}
 local record = redis.call('HMGET', keys.process(process), 'slots', 'queues', 'suspect', 'seq')
 local slots, queues, suspect, begun = record[1], record[2], record[3], record[1] and not record[4]
 if ARGV[3] == 'rescue' and not begun and redis.call('EXISTS', keys.lease(process)) == 1 then
-  return {'alive', 0, problems, 0}
+  return {'alive', 0, problems, {}}
 end
 redis.call('PEXPIRE', keys.lease(process), 1000) -- it may not exist: a full Redis then lets the rest pass
 if not slots then slots, queues = traces(keys, process) end
-if not slots then return {'gone', 0, problems, 0} end
+if not slots then return {'gone', 0, problems, {}} end
 -- Without its sequence a process is fenced from the first slice on; else it could renew its lease between two.
 redis.call('HDEL', keys.process(process), 'seq')
 
-local moved, suspected, jobs = 0, 0, {}
+local moved, suspected, jobs = 0, {}, {}
 -- A key of the process that somebody has made something else has nothing in it that could be moved.
 if fits(keys.inflight(process), 'hash') then jobs = jobs_in_flight(keys.inflight(process)) end
 -- In the first slice, where all are here that died together. Of one without a record nobody knows how it ended.
-if ARGV[3] ~= 'leave' and record[1] and not begun then suspected = note_deaths(keys, jobs, suspect) end
+if ARGV[3] ~= 'leave' and record[1] and not begun then suspected = note_deaths(keys, process, jobs, suspect) end
 for _, job in ipairs(jobs) do
   if moved == most then return {'more', moved, problems, suspected} end
   put_back(keys, process, queues, job, problems)

@@ -1,12 +1,13 @@
--- Registers a process with its lease and its workers.
+-- Registers a process with its lease and its workers; if it was taken for dead before, that is no jobs' fault.
 --
 -- KEYS: none; all are made from the namespace.
--- ARGV: namespace, process id, lease in ms, number of slots, queues joined by ",", Unix seconds; then pairs field, value of
---   the record.
+-- ARGV: namespace, process id, lease in ms, number of slots, queues joined by ",", Unix seconds, the id under which it was
+--   taken for dead ("" if it was not); then pairs field, value of the record.
 -- Returns "ok"; or the name of a key that should be a set and is none, and then nothing was written.
 -- Idempotent: ids are new at each boot, and the sequence of a standing record is kept.
 -- include: ../resque/keys.lua
 -- include: ../resque/types.lua
+-- include: deaths.lua
 local keys = keys_of(ARGV[1])
 local process, slots, queues = ARGV[2], tonumber(ARGV[4]), ARGV[5]
 for _, key in ipairs({keys.processes, keys.workers}) do
@@ -14,7 +15,7 @@ for _, key in ipairs({keys.processes, keys.workers}) do
 end
 redis.call('PEXPIRE', keys.lease(process), ARGV[3]) -- first, since a full Redis refuses to begin with the others
 redis.call('HSETNX', keys.process(process), 'seq', 0)
-redis.call('HSET', keys.process(process), 'slots', slots, 'queues', queues, unpack(ARGV, 7))
+redis.call('HSET', keys.process(process), 'slots', slots, 'queues', queues, unpack(ARGV, 8))
 redis.call('SADD', keys.processes, process)
 redis.call('SET', keys.lease(process), 1, 'PX', ARGV[3])
 for slot = 1, slots do
@@ -22,4 +23,5 @@ for slot = 1, slots do
   redis.call('SADD', keys.workers, worker .. ':' .. queues)
   redis.call('SET', keys.started(worker, queues), ARGV[6])
 end
+if ARGV[7] ~= '' then take_back(keys, ARGV[7]) end
 return 'ok'

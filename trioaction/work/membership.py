@@ -29,11 +29,11 @@ SLICE = 500
 
 @dataclass(frozen=True, slots=True)
 class Dissolved:
-    """What came of ending a membership: "alive", "gone" or "done"; jobs that went back, new suspects."""
+    """What came of it: "alive", "gone" or "done"; jobs that went back, actions of those now suspected."""
 
     code: str
     jobs: int
-    suspected: int
+    suspected: tuple[str, ...]
 
 
 class Membership:
@@ -62,6 +62,8 @@ class Membership:
         self.settings = settings
         self._lock = trio.Lock()
         self._joined = trio.Event()
+        self._former = ""
+        """The id under which this process was taken for dead, until Redis knows that it lives."""
         self.lease_ms = max(1, round(settings.lease * 1000))
 
     async def join(self) -> str:
@@ -78,13 +80,14 @@ class Membership:
 
     async def _register(self, id: str) -> str:
         record = [word for pair in self._identity.record().items() for word in pair]
-        about = (self._slots, queues_word(self.settings.queues), int(time.time()), *record)
+        about = (self._slots, queues_word(self.settings.queues), int(time.time()), self._former, *record)
         answer = await JOIN.run(
             self._transport, (), (self._keys.namespace, id, self.lease_ms, *about), retry=True
         )
         if answer != b"ok":
             key = answer.decode("utf-8", "replace")
             raise StartupError(f"The key {key} in Redis should be a set, but is none: delete or rename it")
+        self._former = ""
         return id
 
     async def run(self) -> None:
@@ -115,7 +118,7 @@ class Membership:
         if self.id != id:
             return
         self._events.tell(FENCED, process=id)
-        self.id = None
+        self.id, self._former = None, id
         self._joined = trio.Event()
         self.on_fenced()
 
@@ -142,18 +145,18 @@ async def dissolve(
 
     A checkpoint. When cancelled a part of its jobs may have moved; calling it again goes on.
     """
-    moved = suspected = 0
+    moved, suspected = 0, list[str]()
     while True:
         reply = cast(
             "list[Any]", await DISSOLVE.run(transport, (), (keys.namespace, id, mode, SLICE), retry=True)
         )
         moved += int(reply[1])
-        suspected += int(reply[3])
+        suspected += (action.decode("utf-8", "backslashreplace") for action in reply[3])
         for key in reply[2]:
             name = key.decode("utf-8", "backslashreplace")
             (events or Events()).tell(JOB_STRANDED, key=name, kept_in=keys.stranded_jobs)
         if reply[0] != b"more":
-            return Dissolved(reply[0].decode(), moved, suspected)
+            return Dissolved(reply[0].decode(), moved, tuple(suspected))
 
 
 def _nothing() -> None:

@@ -16,19 +16,23 @@ import trio
 
 from trioaction.connection import Connection, JobContext
 from trioaction.errors import InvalidInput, JobError, PoisonJob, ResultNotJson, TrioactionError
-from trioaction.events import JOB_RETRIED, SLOW_JOB, UNREADABLE_JOB, Events
+from trioaction.events import JOB_RETRIED, POISON_JOB, SLOW_JOB, UNREADABLE_JOB, Events
 from trioaction.executor import Executor
 from trioaction.fanout.record import encode_entry
 from trioaction.outcome import Outcome
 from trioaction.resque.keys import worker_name
 from trioaction.resque.payload import Job, child_of, decode, failed_entry, next_attempt
-from trioaction.work.cycle import MAX_DEATHS, Completion, Popped
+from trioaction.work.cycle import Completion, Popped
 from trioaction.work.retries import retry_in
 from trioaction.work.slot import Slot
 
 
 class Performer:
-    """Runs the jobs of one membership; jobs over ``slow`` seconds are told of."""
+    """Runs the jobs of one membership.
+
+    Jobs over ``slow`` seconds are told of; one whose process was lost ``max_deaths`` times is not run (0: it
+    always is).
+    """
 
     def __init__(
         self,
@@ -36,6 +40,7 @@ class Performer:
         process: str,
         *,
         slow: float,
+        max_deaths: int,
         clock: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
         events: Events | None = None,
@@ -43,6 +48,7 @@ class Performer:
         self._executor = executor
         self._process = process
         self._slow = slow
+        self._max_deaths = max_deaths
         self._clock = clock
         self._chance = chance
         self._events = events or Events()
@@ -57,8 +63,9 @@ class Performer:
         except JobError as error:
             self._events.tell(UNREADABLE_JOB, queue=popped.queue, error=error.message)
             return self._unreadable(popped, error)
-        if popped.deaths is not None and popped.deaths >= MAX_DEATHS:
+        if popped.deaths is not None and self.gives_up(popped):
             error = PoisonJob(popped.deaths)
+            self._events.tell(POISON_JOB, action=job.action, queue=popped.queue, deaths=popped.deaths)
             return self._completion(popped, job, Outcome(error=error, exception=error))
         outcome = await self._executor.execute(
             job.action, job.inputs, self._connection(popped, job), deadline=slot
@@ -71,6 +78,10 @@ class Performer:
                 SLOW_JOB, action=job.action, queue=popped.queue, seconds=round(outcome.seconds, 3)
             )
         return self._completion(popped, job, outcome)
+
+    def gives_up(self, popped: Popped) -> bool:
+        """Has this job taken so many processes with it that it will not be run?"""
+        return popped.deaths is not None and 0 < self._max_deaths <= popped.deaths
 
     def overdue(self, popped: Popped, slot: Slot) -> tuple[Completion, trio.Event | None]:
         """What a job that was cancelled by its deadline comes to; also an event, if its thread goes on."""
@@ -120,7 +131,13 @@ class Performer:
             element = next_attempt(popped.raw, queue=popped.queue, attempt=attempt, job_id=job_id)
         except InvalidInput:
             return None  # another producer's numbers, which we read but cannot write
-        self._events.tell(JOB_RETRIED, action=job.action, attempt=attempt, seconds=round(seconds, 3))
+        about = {
+            "id": job_id,
+            "attempt": attempt,
+            "seconds": round(seconds, 3),
+            "error": type(error).__name__,
+        }
+        self._events.tell(JOB_RETRIED, action=job.action, queue=popped.queue, **about)
         delay = math.ceil(seconds * 1000)
         due = math.ceil(self._clock() * 1000) + delay
         fan_out, index = ("", 0) if job.child is None else (job.child.fan_out_id, job.child.index)

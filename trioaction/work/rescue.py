@@ -115,6 +115,6 @@ class Rescuer:
             )  # a record that somebody deleted by hand
         if ended.code == "done":
             self._events.tell(PROCESS_RESCUED, process=id, jobs_put_back=ended.jobs)
-        if ended.suspected:
-            self._events.tell(JOB_SUSPECTED, process=id, jobs=ended.suspected)
+        for action in ended.suspected:
+            self._events.tell(JOB_SUSPECTED, process=id, action=action)
         return ended.jobs

@@ -21,7 +21,6 @@ from trioaction.events import (
     EXCHANGE_FAILED,
     KEY_OF_WRONG_TYPE,
     OUTCOME_DROPPED,
-    POISON_JOB,
     RECONCILED,
     SUSPECT_STARTED,
     Events,
@@ -30,10 +29,10 @@ from trioaction.executor import Executor
 from trioaction.redis.doorbell import Doorbell
 from trioaction.redis.transport import Transport
 from trioaction.resque.keys import Keys
+from trioaction.resque.payload import action_of
 from trioaction.work.appetite import Appetite
 from trioaction.work.cycle import (
     MAX_BYTES,
-    MAX_DEATHS,
     MAX_ITEMS,
     Completion,
     Cycle,
@@ -85,7 +84,12 @@ class Shift:
         self._crew = crew
         self._process = process
         self._performer = Performer(
-            crew.executor, process, slow=crew.settings.slow, clock=crew.clock, events=crew.events
+            crew.executor,
+            process,
+            slow=crew.settings.slow,
+            max_deaths=crew.settings.max_deaths,
+            clock=crew.clock,
+            events=crew.events,
         )
         self._cycle = Cycle(
             crew.transport, crew.keys, process, crew.settings.queues, crew.membership.lease_ms
@@ -276,18 +280,17 @@ class Shift:
 
     def _take(self, job: Popped) -> None:
         self._free.discard(job.slot)
-        if job.deaths is not None and job.deaths < MAX_DEATHS:
+        if job.deaths is not None and not self._performer.gives_up(job):
             self._suspect, self._suspect_until = job, trio.current_time() + ALONE
             return
-        if job.deaths is not None:
-            self._crew.events.tell(POISON_JOB, queue=job.queue, deaths=job.deaths)
         self._slots[job.slot].give(job)
 
     def _start_suspect(self) -> None:
         """Redis knows that all others have ended: if the process dies now, it is the only one to blame."""
         assert self._suspect is not None
         self._suspect_until = trio.current_time() + ALONE
-        self._crew.events.tell(SUSPECT_STARTED, queue=self._suspect.queue, deaths=self._suspect.deaths)
+        fields = {"queue": self._suspect.queue, "deaths": self._suspect.deaths}
+        self._crew.events.tell(SUSPECT_STARTED, action=action_of(self._suspect.raw), **fields)
         self._slots[self._suspect.slot].give(self._suspect)
 
     def _batch(self) -> list[Completion]:
