@@ -1,0 +1,123 @@
+"""Bad data stops nobody: what is not as it should be is kept or told of, and the rest goes on."""
+
+from __future__ import annotations
+
+from guards.mutation import Guard, Promise
+from guards.suites import BAD_INPUT, CYCLE, FAN_OUT_RECORD, MEMBERS, POOL, RECORDS, RULES, SCHEDULE
+
+BAD_DATA = Promise(
+    "Bad data stops nobody",
+    (
+        Guard(
+            "a failed list that is no list",
+            "work/effects.lua",
+            "  redis.call('RPUSH', keys.stranded_failures, failure)\n",
+            "",
+            (CYCLE,),
+        ),
+        Guard("a queue that is no list", "work/pop.lua", "redis.pcall('LPOP'", "redis.call('LPOP'", (CYCLE,)),
+        Guard(
+            "a counter that is no number",
+            "work/finish.lua",
+            "redis.pcall('INCRBY'",
+            "redis.call('INCRBY'",
+            (CYCLE,),
+        ),
+        Guard(
+            "a set of queues that is no set stops no rescue",
+            "work/put_back.lua",
+            "redis.pcall('SADD', keys.queues, job.queue)",
+            "redis.call('SADD', keys.queues, job.queue)",
+            (MEMBERS,),
+        ),
+        Guard(
+            "a set of queues that is no set stops no look",
+            "work/queues.lua",
+            "redis.pcall('SMEMBERS', keys.queues)",
+            "redis.call('SMEMBERS', keys.queues)",
+            (CYCLE,),
+        ),
+        Guard(
+            "a guard that is no text",
+            "work/effects.lua",
+            "redis.pcall('GET', keys.guard(action))",
+            "redis.call('GET', keys.guard(action))",
+            (CYCLE,),
+        ),
+        Guard(
+            "one bad outcome leaves the others alone",
+            "work/finish.lua",
+            "  return code == 'counted' and '' or code\n",
+            "  if code ~= 'counted' then error(code) end\n  return ''\n",
+            (RECORDS,),
+        ),
+        Guard(
+            "jobs in flight that are no hash",
+            "work/cycle.lua",
+            "redis.call('HLEN', keys.inflight(process)) -- an",
+            "-- an",
+            (BAD_INPUT, "-k", "jobs_wait"),
+        ),
+        Guard(
+            "a schedule's record that is none",
+            "work/schedule.py",
+            (
+                "    except (ValueError, RecursionError):\n"
+                "        return None\n"
+                "    if not isinstance(values, dict):\n"
+                "        return None\n"
+            ),
+            "    except ZeroDivisionError:\n        return None\n",
+            (SCHEDULE,),
+        ),
+        Guard(
+            "jobs of any size: one reply has so many bytes",
+            "work/pop.lua",
+            "or cycle.bytes >= MAX_BYTES or",
+            "or",
+            (CYCLE,),
+        ),
+        Guard(
+            "one exchange has so many bytes of outcomes",
+            "work/shift.py",
+            "if size > MAX_BYTES and number:",
+            "if False:",
+            (RULES,),
+        ),
+        Guard(
+            "a batch has so many bytes",
+            "fanout/record.py",
+            " or self._bytes + weight > self._max_bytes",
+            "",
+            (FAN_OUT_RECORD,),
+        ),
+        Guard(
+            "a rescue goes in slices",
+            "work/dissolve.lua",
+            "if moved == most then return",
+            "if false then return",
+            (MEMBERS,),
+        ),
+        Guard(
+            "an element that is no job fails alone",
+            "work/performer.py",
+            "        except JobError as error:\n            self._events",
+            "        except ZeroDivisionError as error:\n            self._events",
+            (POOL,),
+        ),
+        Guard(
+            "queues behind * take turns",
+            "work/turns.lua",
+            "math.ceil(#cycle.free / #queues)",
+            "#cycle.free",
+            (CYCLE,),
+        ),
+        Guard(
+            "a list of many queues is read in pieces",
+            "work/queues.lua",
+            "local CHUNK = 1000",
+            "local CHUNK = 100000",
+            (CYCLE,),
+        ),
+    ),
+)

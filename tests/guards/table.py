@@ -1,0 +1,42 @@
+"""All promises with what they rest on. One module each; this one joins them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from guards.bad_data import BAD_DATA
+from guards.children import CHILDREN
+from guards.clean import CLEAN
+from guards.clients import CLIENTS
+from guards.counted_once import COUNTED_ONCE
+from guards.full_redis import FULL_REDIS
+from guards.mutation import Promise
+from guards.poison import POISON
+from guards.processes import PROCESSES
+from guards.runs_at_least_once import RUNS_AT_LEAST_ONCE
+from guards.schedules import SCHEDULES
+from guards.secrets_kept import SECRETS_KEPT
+
+PROMISES = (
+    RUNS_AT_LEAST_ONCE,
+    COUNTED_ONCE,
+    CHILDREN,
+    SCHEDULES,
+    POISON,
+    CLEAN,
+    BAD_DATA,
+    FULL_REDIS,
+    PROCESSES,
+    CLIENTS,
+    SECRETS_KEPT,
+)
+
+
+def chosen(word: str) -> list[Promise]:
+    """The promises with a word in theirs, and of the others the guards with it in their name."""
+    found: list[Promise] = []
+    for promise in PROMISES:
+        guards = tuple(guard for guard in promise.guards if word in promise.words or word in guard.name)
+        if guards:
+            found.append(replace(promise, guards=guards))
+    return found
