@@ -24,11 +24,12 @@ class Ledger:
     async def settled(self) -> bool:
         """Is nothing left to do, and nothing under way?"""
         fleet, keys = self.fleet, self.fleet.keys
+        recurring = await fleet.hash(keys.recurring)  # first: what starts after that is seen below
         there = await fleet.all_keys()
         busy = (keys.queue(""), keys.inflight(""), keys.own("retry"), keys.delayed(0)[:-1], keys.guard(""))
         if any(key.startswith(busy) for key in there):
             return False
-        if frozenset(name.decode() for name in await fleet.hash(keys.recurring)) != self.life.recurring:
+        if frozenset(name.decode() for name in recurring) != self.life.recurring:
             return False
         return all([await self._closed(key) for key in self._records(there)])
 

@@ -328,8 +328,7 @@ async def _reconnect(it: Living) -> None:
     await it.past("reconcile", "Cycle.reconcile")
     member = it.membership.id
     if member is not None:
-        await it.fleet.transport.call("DEL", it.fleet.keys.lease(member))
-        if (await dissolve(it.fleet.transport, it.fleet.keys, member, "rescue")).code == "done":
+        if (await dissolve(it.fleet.transport, it.fleet.keys, member, "dead")).code == "done":
             await until(lambda: it.membership.id not in (None, member))
     it.journal.patient = False
 

@@ -22,7 +22,7 @@ from pydantic import SecretStr
 
 from trioaction.action import Action
 from trioaction.config import RedisSettings, Settings, TaskSettings, WebSettings
-from trioaction.errors import RedisUnavailable
+from trioaction.errors import RedisUnavailable, StartupError
 from trioaction.registry import registry_of
 from trioaction.runtime import Runtime, Server
 from trioaction.work.membership import Membership
@@ -77,7 +77,8 @@ class Reenactment:
 
     def _never_connected(self, errors: BaseExceptionGroup[BaseException]) -> bool:
         """It was cut while it started, and said so."""
-        return self.line.cut.is_set() and not self.journal.accepted and not errors.split(RedisUnavailable)[1]
+        others = errors.split((RedisUnavailable, StartupError))[1]
+        return self.line.cut.is_set() and not self.journal.accepted and others is None
 
     async def _meet_fate(self, process: trio.CancelScope) -> None:
         await self.line.cut.wait()

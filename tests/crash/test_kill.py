@@ -57,9 +57,9 @@ async def running(server: Server) -> AsyncGenerator[None]:
 
 
 async def gone(fleet: Fleet, server: Server) -> bool:
-    """Is there nothing in Redis with the id of this process?"""
+    """Is there nothing in Redis with the id of this process, but for what it may take back if it lives?"""
     workers = await fleet.transport.call("SMEMBERS", fleet.keys.workers)
-    names = await fleet.all_keys() | {word.decode() for word in workers}
+    names = await fleet.all_keys() - {fleet.keys.blamed(server.id)} | {word.decode() for word in workers}
     return not any(server.id in name for name in names)
 
 
