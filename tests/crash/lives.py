@@ -327,9 +327,9 @@ async def _reconnect(it: Living) -> None:
     it.line.drop()
     await it.past("reconcile", "Cycle.reconcile")
     member = it.membership.id
-    if member is not None:
-        if (await dissolve(it.fleet.transport, it.fleet.keys, member, "dead")).code == "done":
-            await until(lambda: it.membership.id not in (None, member))
+    ended = None if member is None else await dissolve(it.fleet.transport, it.fleet.keys, member, "dead")
+    if ended is not None and ended.code == "done":
+        await until(lambda: it.membership.id not in (None, member))
     it.journal.patient = False
 
 
