@@ -13,7 +13,8 @@ from engine.fleet import NOW, Fleet, done, open_fleet
 from trioaction.action import Action, Task
 from trioaction.config import FanOutSettings
 from trioaction.errors import ActionError
-from trioaction.fanout.record import Batch, ChildJob, encode_entry
+from trioaction.fanout.entries import encode_entry
+from trioaction.fanout.record import Batch, ChildJob
 from trioaction.fanout.store import Store
 from trioaction.registry import registry_of
 from trioaction.resque.keys import Keys
@@ -22,9 +23,11 @@ from trioaction.tasks import Actions
 from trioaction.work.cycle import Cycle, Popped
 
 ID = "0123456789abcdef" * 2
+ATTACHED = "0123456789ab8def" * 2
+"""An id with the mark of those that somebody waits for."""
 OWNER = "py-h:1.abcdef"
 TTL = 60_000
-PARTS = ("", ":done", ":started", ":results", ":errors", ":batches")
+PARTS = ("", ":done", ":started", ":results", ":errors", ":batches", ":children", ":cancelled")
 
 
 class ProcessOne(Action):
@@ -73,11 +76,17 @@ class Registrar(Fleet):
         return Actions(REGISTRY, self.transport, self.keys, FanOutSettings(), owners(OWNER))
 
     async def open(
-        self, *, total: int | None = None, ttl: int = TTL, id: str = ID, owner: str = OWNER
+        self,
+        *,
+        total: int | None = None,
+        ttl: int = TTL,
+        id: str = ID,
+        owner: str = OWNER,
+        inbox: str = "",
+        front: str = "",
     ) -> str:
-        return await self.store.open(
-            id, owner=owner, ttl=ttl, total=total, created=1, action='"a:b"', queue='"q"'
-        )
+        about = {"total": total, "created": 1, "action": '"a:b"', "queue": '"q"'}
+        return await self.store.open(id, owner=owner, ttl=ttl, inbox=inbox, front=front, **about)
 
     async def record(self, id: str = ID) -> dict[str, str]:
         fields = await self.hash(self.keys.fan_out(id))
@@ -105,6 +114,13 @@ class Registrar(Fleet):
         """The outcomes of children, as a pool sends them; returns the codes."""
         outcomes = [ended(job, ok=ok) for job in jobs]
         return (await cycle.exchange(outcomes, [], NOW)).codes
+
+
+def cancelled(job: Popped) -> Any:
+    """The outcome of a child that was cancelled while it ran."""
+    child_ = decode(job.raw).child
+    assert child_ is not None
+    return done(job, fan_out=child_.fan_out_id, child_index=child_.index)
 
 
 def ended(job: Popped, *, ok: bool = True) -> Any:

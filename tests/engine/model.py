@@ -10,15 +10,15 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from engine.model_records import PARTS, Record, child_of
+from engine.model_records import CANCELLED, COMPLETED, FAILED, PARTS, FanOuts, Record, Run, child_of
 
 from trioaction.resque.keys import Keys
 from trioaction.resque.payload import Child, encode
-from trioaction.work.cycle import Completion
+from trioaction.work.cycle import Completion, Move, Place
 from trioaction.work.schedule import Record as Schedule
 from trioaction.work.schedule import Recurrence, expired, fired, planned, skipped
 from trioaction.work.schedule import decode as decode_schedule
@@ -28,8 +28,12 @@ TERM = 500_000
 REMEMBERED = 3_600_000
 MAX_BYTES = 1024 * 1024
 FIRST_POP = 2
+MAX_DROPPED = 3
+"""Of cancelled children, in one exchange; 1000 in earnest, which would take a test too long."""
 POSTPONED = 60
-PROCESSED, FAILED = "processed", "failed"
+AGAIN = "again"
+STATS = {COMPLETED: "processed", FAILED: "failed", CANCELLED: "cancelled"}
+"""Where jobs are counted that end so."""
 
 
 class Refused(Exception):
@@ -38,12 +42,22 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Flight:
-    """A job in a slot of a process."""
+    """A job in a slot of a process, or parked."""
 
-    slot: int
+    slot: Place
     token: int
     queue: str
     raw: bytes
+
+    @property
+    def parked(self) -> bool:
+        """Does it wait, instead of running?"""
+        return isinstance(self.slot, str)
+
+    @property
+    def number(self) -> int:
+        """Of its place, among those of its kind."""
+        return int(str(self.slot).removeprefix("p"))
 
 
 @dataclass
@@ -56,11 +70,18 @@ class Process:
     seq: int | None = 0
     suspect: tuple[int, int] | None = None
     """The exchange that took the last suspect, and how often that had died alone before."""
-    flights: dict[int, Flight] = field(default_factory=dict[int, Flight])
+    flights: dict[Place, Flight] = field(default_factory=dict[Place, Flight])
 
     def last_popped_first(self) -> list[Flight]:
-        """As jobs go back: the first popped comes to the very head."""
-        return sorted(self.flights.values(), key=lambda job: (job.token, job.slot), reverse=True)
+        """As jobs go back: the first popped comes to the very head, before it one that was parked."""
+        return sorted(self.flights.values(), key=lambda job: (-job.token, job.parked, -job.number))
+
+    def move(self, moves: Iterable[Move]) -> None:
+        """Jobs change their places, in this order; what does not hold is passed over."""
+        for origin, token, to in moves:
+            job = self.flights.get(origin)
+            if job and job.token == token and to not in self.flights:
+                self.flights[to] = replace(self.flights.pop(origin), slot=to)
 
 
 @dataclass
@@ -69,16 +90,23 @@ class _Cycle:
     token: int
     free: list[int]
     last_queue: str
+    queues: Sequence[str]
     popped: list[Flight] = field(default_factory=list[Flight])
     problems: list[str] = field(default_factory=list[str])
-    touched: set[str] = field(default_factory=set[str])
+    run: Run = field(default_factory=Run)
     counters: set[str] = field(default_factory=set[str])
     size: int = 0
     suspect: int = -1
+    dropped: int = 0
+
+    @property
+    def cut(self) -> bool:
+        """Were so many jobs dropped that others have to wait?"""
+        return self.dropped >= MAX_DROPPED
 
     @property
     def full(self) -> bool:
-        return not self.free or self.size >= MAX_BYTES or self.suspect >= 0
+        return not self.free or self.size >= MAX_BYTES or self.suspect >= 0 or self.cut
 
     def portion(self, most: int) -> int:
         """How many jobs are taken at once."""
@@ -96,26 +124,21 @@ class Exchanged:
     problems: list[str]
     last_queue: str
     suspect: int
+    cut: bool
 
 
-class World:
+class World(FanOuts):
     """One namespace."""
 
     def __init__(self, keys: Keys) -> None:
-        self.keys = keys
-        self.planted: set[str] = set()
-        """Keys that somebody has made something else of."""
-        self.queues: dict[str, list[bytes]] = {}
-        self.known: set[str] = set()
+        super().__init__(keys)
         self.processes: dict[str, Process] = {}
         self.leases: dict[str, int | None] = {}
         """Their ms; None for one that may lapse at any time."""
-        self.owned: dict[str, set[str]] = {}
         self.failed: list[bytes] = []
         self.stranded_jobs: list[bytes] = []
         self.stranded_failures: list[bytes] = []
-        self.stats = {PROCESSED: 0, FAILED: 0}
-        self.records: dict[str, Record] = {}
+        self.stats = dict.fromkeys(STATS.values(), 0)
         self.retries: dict[bytes, int] = {}
         self.delayed: dict[int, list[bytes]] = {}
         self.seconds: set[int] = set()
@@ -127,16 +150,12 @@ class World:
         self.deaths: dict[str, tuple[int, int]] = {}
         self.blamed: dict[str, dict[str, str]] = {}
         """Of a job, by its SHA-1, how often its process died: beside others, and alone."""
-        self.jobs = 0
-        """That ever came in, less those that were destroyed."""
+        self.astray: set[tuple[str, int]] = set()
+        """Children whose job was destroyed, or ended as if it were another one's."""
         self.ended = 0
-        """Jobs that succeeded or failed for good."""
+        """Jobs that succeeded, failed for good, or were cancelled."""
         self.counts = True
         """Do the stats count all of these?"""
-
-    def fits(self, *keys: str) -> bool:
-        """Have all these keys the type that they should have, or none?"""
-        return not any(key in self.planted for key in keys)
 
     def length(self, queue: str) -> int:
         """Jobs that wait in a queue."""
@@ -144,27 +163,16 @@ class World:
 
     # what others do
 
-    def push(self, queue: str, raws: Iterable[bytes]) -> None:
-        """As another Resque enqueues; the queue's key is a list."""
-        jobs = list(raws)
-        self._know(queue)
-        self.queues.setdefault(queue, []).extend(jobs)
-        self.jobs += len(jobs)
-
-    def _know(self, queue: str) -> None:
-        if self.fits(self.keys.queues):
-            self.known.add(queue)
-
     def plant(self, key: str) -> None:
         """Somebody makes something else of a key; what was in it is lost."""
         keys = self.keys
         self.planted.add(key)
         for name in [name for name in self.queues if keys.queue(name) == key]:
-            self.jobs -= len(self.queues.pop(name))
+            self._destroy(self.queues.pop(name))
         for second in [second for second in self.delayed if keys.delayed(second) == key]:
-            self.jobs -= len(self.delayed.pop(second))
+            self._destroy(self.delayed.pop(second))
         if key == keys.retry:
-            self.jobs -= len(self.retries)
+            self._destroy(self.retries)
         for name in self.stats:
             if key == keys.stat(name):
                 self.stats[name], self.counts = 0, False
@@ -180,6 +188,11 @@ class World:
         for id, record in self.records.items():
             for part in [part for part in PARTS if f"{keys.fan_out(id)}:{part}" == key]:
                 record.lose(part)
+
+    def _destroy(self, raws: Iterable[bytes]) -> None:
+        jobs = list(raws)
+        self.jobs -= len(jobs)
+        self.astray |= _children(jobs)
 
     # processes
 
@@ -211,25 +224,30 @@ class World:
             return "gone"
         if mode != "leave" and process.seq is not None:
             self._note_deaths(id, process)
-        process.seq = None
-        for number, job in enumerate(process.last_popped_first()):
-            if number == most:
-                return "more"
-            self._put_back(process, job)
+        process.seq, run = None, Run()
         owned = set(self.owned.get(id, set[str]()))
         for fan_out in owned if len(owned) <= most else set(seals(owned)):
-            self._seal(fan_out)
+            record = self.record(fan_out)
+            if isinstance(record, Record) and record.inbox:
+                self.cancel(fan_out, run)
+            else:
+                self._seal(fan_out)
             owned = owned - {fan_out}
         self.owned[id] = owned
-        if owned:
+        jobs = process.last_popped_first()
+        for job in () if owned else jobs[:most]:
+            self._put_back(process, job, run)
+        self.settle(run)
+        if owned or process.flights:
             return "more"
         self._strike_off(id)
         return "done"
 
     def _note_deaths(self, id: str, process: Process) -> None:
-        """A process died with what it ran; equal jobs count once."""
-        alone = len(process.flights) == 1
-        for job in {job.raw: job for job in process.last_popped_first()[::-1]}.values():
+        """A process died with what it ran; equal jobs count once, and those that were parked did nothing."""
+        ran = [job for job in process.last_popped_first() if not job.parked]
+        alone = len(ran) == 1
+        for job in {job.raw: job for job in ran[::-1]}.values():
             beside, before = self._deaths_of(job.raw)
             if process.suspect is not None and process.suspect[0] == job.token:
                 before = max(before, process.suspect[1]) if alone else before
@@ -245,14 +263,29 @@ class World:
         beside, alone = self._deaths_of(raw)
         return alone > 0 or beside > 1
 
-    def _put_back(self, process: Process, job: Flight) -> None:
+    def _put_back(self, process: Process, job: Flight, run: Run) -> None:
+        del process.flights[job.slot]
+        if self._drops(job.raw, run):
+            return
         self._know(job.queue)
         if self.fits(self.keys.queue(job.queue)):
             self.queues.setdefault(job.queue, []).insert(0, job.raw)
         else:
             self.stranded_jobs.insert(0, job.raw)
-        del process.flights[job.slot]
-        self._mark(job.raw, started=False)
+        self.mark(job.raw, started=False)
+
+    def _drops(self, raw: bytes, run: Run) -> bool:
+        """Does a job end here, since nobody wants it any more?"""
+        id, index = child_of(raw) or ("", 0)
+        if not id or not self.is_void(id):
+            return False
+        self.account(run, id, index, CANCELLED, b"")
+        self._end(CANCELLED)
+        return True
+
+    def _end(self, how: str) -> None:
+        self.ended += 1
+        self._count(STATS[how])
 
     def _strike_off(self, id: str) -> None:
         for key, leader in list(self.leaders.items()):
@@ -265,7 +298,15 @@ class World:
     # exchanges
 
     def exchange(
-        self, id: str, seq: int, outcomes: Sequence[Completion], free: Sequence[int], last_queue: str
+        self,
+        id: str,
+        seq: int,
+        outcomes: Sequence[Completion],
+        free: Sequence[int],
+        last_queue: str,
+        *,
+        moves: Sequence[Move] = (),
+        queues: Sequence[str] | None = None,
     ) -> Exchanged:
         """One cycle."""
         process = self._sequenced(id, seq)
@@ -273,36 +314,31 @@ class World:
             held = [process.flights[slot] for slot in sorted(free) if slot in process.flights]
             popped = [job for job in held if job.token == seq]
             suspect = process.suspect[1] if process.suspect and process.suspect[0] == seq else -1
-            return Exchanged([""] * len(outcomes), popped, [], last_queue, suspect)
+            return Exchanged([""] * len(outcomes), popped, [], last_queue, suspect, cut=True)
         process.seq = seq
-        cycle = _Cycle(process, seq, sorted(free), last_queue)
-        held = dict(process.flights)
+        cycle = _Cycle(process, seq, sorted(free), last_queue, process.queues if queues is None else queues)
+        process.move(moves)
         codes = [self._finish(cycle, outcome) for outcome in outcomes]
-        cycle.problems += [
-            key
-            for key in map(self.keys.stat, (PROCESSED, FAILED))
-            if key in cycle.counters and not self.fits(key)
-        ]
-        for queue in process.queues if free else ():
-            if queue == "*":
-                self._pop_fairly(cycle)
-            else:
-                while not cycle.full and self._pop(cycle, queue, len(cycle.free)):
-                    pass
-        assert all(process.flights.get(slot, job) for slot, job in held.items())
-        self._touch(cycle.touched)
+        if free:
+            self._pop_all(cycle)
+        cycle.problems += [key for key in sorted(cycle.counters) if not self.fits(key)]
+        self.settle(cycle.run)
         if cycle.suspect >= 0:
             process.suspect = (seq, cycle.suspect)
             assert [self._is_suspect(job.raw) for job in cycle.popped].index(True) == len(cycle.popped) - 1
-        return Exchanged(codes, cycle.popped, cycle.problems, cycle.last_queue, cycle.suspect)
+        return Exchanged(codes, cycle.popped, cycle.problems, cycle.last_queue, cycle.suspect, cycle.cut)
 
-    def reconcile(self, id: str, seq: int, running: Sequence[tuple[int, int]]) -> tuple[set[int], int]:
-        """Put back what does not really run: the slots that hold, and how many went back."""
-        process = self._sequenced(id, seq)
+    def reconcile(
+        self, id: str, seq: int, running: Sequence[tuple[Place, int]], *, moves: Sequence[Move] = ()
+    ) -> tuple[set[Place], int]:
+        """Put back what does not really run: the places that hold, and how many jobs went back."""
+        process, run = self._sequenced(id, seq), Run()
         process.seq = seq
+        process.move(moves)
         strays = [job for job in process.last_popped_first() if (job.slot, job.token) not in running]
         for job in strays:
-            self._put_back(process, job)
+            self._put_back(process, job, run)
+        self.settle(run)
         return set(process.flights), len(strays)
 
     def _sequenced(self, id: str, seq: int) -> Process:
@@ -320,43 +356,47 @@ class World:
             return "unknown"
         del cycle.process.flights[outcome.slot]
         self.deaths.pop(_sha(job.raw), None)
+        how = self._manner(outcome)
         if outcome.recurring:
-            self._release(outcome)
+            self._release(outcome, again=how == AGAIN)
+        finish = self._put_off if how == AGAIN else self._finish_for_good
+        code = finish(cycle, outcome, how)
+        if code not in {"counted", "again"} or child_of(job.raw) != (outcome.fan_out, outcome.child_index):
+            self.astray |= _children([job.raw])
+        return "" if code == "counted" or how in {AGAIN, CANCELLED} else code
+
+    def _manner(self, outcome: Completion) -> str:
+        """How a job ended, or that it has not."""
         if outcome.retry:
-            return self._put_off(cycle, outcome)
-        self.ended += 1
-        ok = not outcome.failure
-        self._count(PROCESSED if ok else FAILED)
-        cycle.counters.add(self.keys.stat(PROCESSED if ok else FAILED))
-        if not ok:
+            return CANCELLED if outcome.fan_out and self.is_void(outcome.fan_out) else AGAIN
+        if outcome.is_cancelled:
+            return CANCELLED
+        return FAILED if outcome.failure else COMPLETED
+
+    def _finish_for_good(self, cycle: _Cycle, outcome: Completion, how: str) -> str:
+        self._end(how)
+        cycle.counters.add(self.keys.stat(STATS[how]))
+        if how == FAILED:
             self._keep_failure(outcome.failure, cycle.problems)
         if not outcome.fan_out:
             return ""
-        code = self._account(cycle, outcome, ok=ok)
-        return "" if code == "counted" else code
+        return self.account(cycle.run, outcome.fan_out, outcome.child_index, how, outcome.entry)
 
-    def _account(self, cycle: _Cycle, outcome: Completion, *, ok: bool) -> str:
-        record = self.record(outcome.fan_out)
-        if isinstance(record, str):
-            return record
-        return record.account(outcome.child_index, outcome.entry, ok=ok)
-
-    def _put_off(self, cycle: _Cycle, outcome: Completion) -> str:
+    def _put_off(self, cycle: _Cycle, outcome: Completion, _: str) -> str:
         if self.fits(self.keys.retry):
             self.retries[outcome.retry] = outcome.due
         else:
             self.stranded_jobs.append(outcome.retry)
             cycle.problems.append(self.keys.retry)
-        record = self.record(outcome.fan_out) if outcome.fan_out else ""
-        if isinstance(record, Record):
-            record.put_off(outcome.child_index, outcome.delay)
-        return ""
+        if outcome.fan_out:
+            self.put_off(cycle.run, outcome.fan_out, outcome.child_index, outcome.delay)
+        return "counted"
 
-    def _release(self, outcome: Completion) -> None:
+    def _release(self, outcome: Completion, *, again: bool) -> None:
         id, ttl, _ = self.guards.get(outcome.recurring, ("", 0, 0))
         if id != outcome.job_id or not id:
             return
-        if outcome.retry:
+        if again:
             self.guards[outcome.recurring] = (id, ttl, ttl + outcome.delay)
         else:
             del self.guards[outcome.recurring]
@@ -374,13 +414,21 @@ class World:
             self.stranded_failures.append(entry)
             problems.append(self.keys.failed)
 
+    def _pop_all(self, cycle: _Cycle) -> None:
+        for queue in cycle.queues:
+            if queue == "*":
+                self._pop_fairly(cycle)
+            else:
+                while not cycle.full and self._pop(cycle, queue, len(cycle.free)):
+                    pass
+
     def _pop_fairly(self, cycle: _Cycle) -> None:
         known = self.known
         if not self.fits(self.keys.queues):
             cycle.problems.append(self.keys.queues)
         queues = sorted(
             name
-            for name in known - set(cycle.process.queues)
+            for name in known - set(cycle.queues)
             if self.length(name) or not self.fits(self.keys.queue(name))
         )
         at = next((at for at, name in enumerate(queues) if name > cycle.last_queue), 0)
@@ -393,110 +441,52 @@ class World:
             at = at if at < len(queues) else 0
 
     def _pop(self, cycle: _Cycle, queue: str, most: int) -> int:
+        """How many jobs there were, also those that were dropped."""
         if not self.fits(self.keys.queue(queue)):
             cycle.problems.append(self.keys.queue(queue))
             return 0
         waiting = self.queues.get(queue, [])
-        count = min(cycle.portion(most), len(waiting))
-        for _ in range(count):
-            raw = waiting.pop(0)
-            job = Flight(cycle.free.pop(0), cycle.token, queue, raw)
-            assert job.slot not in cycle.process.flights
-            cycle.process.flights[job.slot] = job
-            cycle.popped.append(job)
-            cycle.size += len(raw)
-            cycle.touched.add(self._mark(raw, started=True))
+        taken = waiting[: cycle.portion(most)]
+        del waiting[: len(taken)]
+        wanted = [raw for raw in taken if not self._drops(raw, cycle.run)]
+        if len(wanted) < len(taken):
+            cycle.dropped += len(taken) - len(wanted)
+            cycle.counters.add(self.keys.stat(STATS[CANCELLED]))
+        while wanted and cycle.suspect < 0:
+            raw = wanted.pop(0)
+            self._start(cycle, queue, raw)
             if self._is_suspect(raw):
                 cycle.suspect = self._deaths_of(raw)[1]
-                break
-        return count
+        waiting[:0] = wanted
+        return len(taken)
+
+    def _start(self, cycle: _Cycle, queue: str, raw: bytes) -> None:
+        job = Flight(cycle.free.pop(0), cycle.token, queue, raw)
+        assert job.slot not in cycle.process.flights
+        cycle.process.flights[job.slot] = job
+        cycle.popped.append(job)
+        cycle.size += len(raw)
+        cycle.run.touched.add(self.mark(raw, started=True))
 
     # fan-outs
 
-    def record(self, id: str) -> Record | str:
-        """A record, or why there is none to be had."""
-        record = self.records.get(id)
-        if record is None:
-            return "gone"
-        parts = (f"{self.keys.fan_out(id)}:{part}" for part in PARTS)
-        return "wrongtype" if record.spoiled or not self.fits(*parts) else record
-
-    def _mark(self, raw: bytes, *, started: bool) -> str:
-        id, index = child_of(raw) or ("", 0)
-        record = self.record(id)
-        if isinstance(record, str) or index >= record.hwm:
-            return ""
-        (record.started.add if started else record.started.discard)(index)
-        return id
-
-    def _touch(self, ids: Iterable[str]) -> None:
-        for id in ids:
-            record = self.record(id)
-            if isinstance(record, Record):
-                record.touch()
-
-    def open(self, id: str, *, owner: str, ttl: int, total: int | None, created: int) -> str:
+    def open(
+        self,
+        id: str,
+        *,
+        owner: str,
+        ttl: int,
+        total: int | None,
+        created: int,
+        inbox: str = "",
+        front: str = "",
+    ) -> str:
         """Make a record."""
-        if id in self.records:
-            return "ok"
-        if owner not in self.processes:
+        if id not in self.records and owner not in self.processes:
             return "no_owner"
-        if not self.fits(self.keys.owned(owner)):
-            return "wrongtype"
-        announced = total is not None
-        self.records[id] = Record(
-            total or 0, announced, owner, ttl, ttl, created, left=ttl, action='"a:b"', queue='"q"'
-        )
-        self.owned.setdefault(owner, set()).add(id)
-        return "ok"
-
-    def register(self, id: str, number: int, end: int, groups: dict[str, list[bytes]]) -> str:
-        """Register one batch."""
-        record = self.record(id)
-        if isinstance(record, str):
-            return record
-        if number in record.batches:
-            record.touch()
-            return "ok"
-        if record.sealed:
-            return "sealed"
-        if not self.fits(self.keys.queues, *map(self.keys.queue, groups)):
-            return "wrongtype"
-        for queue, raws in groups.items():
-            self.push(queue, raws)
-        record.register(number, end, sum(map(len, groups.values())))
-        record.touch()
-        return "ok"
-
-    def close(self, id: str, action: str, queue: str) -> int | str:
-        """Seal a record: how many children it has."""
-        code = self._seal(id)
-        record = self.record(id)
-        if isinstance(record, str):
-            return record
-        if code == "ok" and action:
-            record.action, record.queue = action, queue
-        return record.registered
-
-    def _seal(self, id: str) -> str:
-        record = self.record(id)
-        if isinstance(record, str):
-            return record
-        record.touch()
-        if record.sealed:
-            return "again"
-        record.seal()
-        if self.fits(self.keys.owned(record.owner)):
-            self.owned.get(record.owner, set()).discard(id)
-        return "ok"
-
-    def refresh(self, ids: Iterable[str]) -> int:
-        """Renew the records older than a third of their TTL."""
-        aged = [record for record in map(self.record, ids) if isinstance(record, Record)]
-        aged = [record for record in aged if record.left * 3 < record.ttl * 2]
-        for record in aged:
-            record.touch()
-        return len(aged)
+        about = {"action": '"a:b"', "queue": '"q"', "inbox": inbox, "front": front}
+        record = Record(total or 0, total is not None, owner, ttl, ttl, created, left=ttl, **about)
+        return self.make(id, owner, record)
 
     # leaders and what waits for a time
 
@@ -577,8 +567,7 @@ class World:
         return True
 
     def _bury(self, raw: bytes, worker: str, failed_at: str, problems: _Problems) -> None:
-        self.ended += 1
-        self._count(FAILED)
+        self._end(FAILED)
         kept: dict[str, Any] = {"class": None, "args": [], "raw_base64": base64.b64encode(raw).decode()}
         entry: dict[str, Any] = {
             **{"worker": worker, "queue": "", "payload": kept, "exception": "JobError"},
@@ -634,10 +623,10 @@ class World:
         return True, sum(not self._fire(id, one, plans[one.action], ms, job_ids) for one in due)
 
     def _fire(self, id: str, one: Recurrence, plan: Schedule, ms: int, job_ids: dict[str, str]) -> bool:
-        if not self.fits(self.keys.queue(one.queue), self.keys.queues):
+        if not self.fits(self.keys.queue(one.queue), self.keys.queues, self.keys.guard(one.action)):
             return False
         self._renew(id)
-        if one.action in self.guards or not self.fits(self.keys.guard(one.action)):
+        if one.action in self.guards:
             self.schedules[one.action] = skipped(plan, ms).encode()
             return True
         ttl, job_id = one.guarded_for(LEASE), job_ids[one.action]
@@ -649,15 +638,29 @@ class World:
     # what must always be true
 
     def check(self) -> None:
-        """No job is lost or doubled, and every record adds up."""
-        flying = sum(len(process.flights) for process in self.processes.values())
-        waiting = sum(map(len, [*self.queues.values(), *self.delayed.values()]))
-        assert self.jobs == waiting + flying + len(self.retries) + len(self.stranded_jobs) + self.ended
+        """No job is lost or doubled, every record adds up, and no child is forgotten."""
+        assert self.jobs == len(list(self._elements())) + self.ended
         if self.counts:
             assert sum(self.stats.values()) == self.ended
-        for record in self.records.values():
+        somewhere = _children(self._elements()) | self.astray
+        running = _children(job.raw for job in self._flights()) | self.astray
+        for id, record in self.records.items():
             if record.whole:
                 record.check()
+                left = {(id, index) for index in record.children - record.done}
+                # of a cancelled one, everything has ended but what runs
+                assert left <= (running if record.is_cancelled and record.usable else somewhere)
+
+    def _flights(self) -> Generator[Flight]:
+        for process in self.processes.values():
+            yield from process.flights.values()
+
+    def _elements(self) -> Generator[bytes]:
+        """All jobs that have not ended."""
+        for raws in (*self.queues.values(), *self.delayed.values(), self.retries, self.stranded_jobs):
+            yield from raws
+        for job in self._flights():
+            yield job.raw
 
 
 @dataclass
@@ -673,6 +676,10 @@ def _schedule(raw: bytes | None) -> Schedule | None:
 def _expired(raw: bytes, now: int) -> bool:
     record = decode_schedule(raw)
     return record is not None and expired(record, now)
+
+
+def _children(raws: Iterable[bytes]) -> set[tuple[str, int]]:
+    return {child for child in map(child_of, raws) if child}
 
 
 def _sha(raw: bytes) -> str:

@@ -22,8 +22,9 @@ class Wire:
     """Stands in for `Transport`; scripts have to be loaded before their fate is anything but "answered"."""
 
     def __init__(self, url: str, scripts: Sequence[Script]) -> None:
-        self._pool = cast("Any", ConnectionPool).from_url(url)
+        self._pool = cast("Any", ConnectionPool).from_url(url, protocol=2)
         self._connection: Any = self._pool.get_connection()
+        self._bell: Any = self._pool.get_connection()
         self._fate: Fate = "answered"
         self.sent: list[Command] = []
         """The commands of the last step, even those withheld."""
@@ -47,6 +48,23 @@ class Wire:
             yield
         finally:
             self._fate = "answered"
+
+    def listen(self, *prefixes: str) -> None:
+        """From now on, take note of writes of keys that begin so."""
+        self._bell.send_command("CLIENT", "ID")
+        id = self._bell.read_response()
+        self._bell.send_command("SUBSCRIBE", "__redis__:invalidate")
+        self._bell.read_response()
+        words = [word for prefix in prefixes for word in ("PREFIX", prefix)]
+        self.send("CLIENT", "TRACKING", "ON", "REDIRECT", id, "BCAST", *words)
+
+    def heard(self) -> set[str]:
+        """The keys that were written since the last call."""
+        self._bell.send_command("PING")
+        names: set[str] = set()
+        while (message := self._bell.read_response())[0] != b"pong":
+            names |= {name.decode() for name in message[2]}
+        return names
 
     def send(self, *command: Argument) -> Any:
         """One command and its answer, or the server's error."""
@@ -73,4 +91,5 @@ class Wire:
     def close(self) -> None:
         """Hang up."""
         self._connection.disconnect()
+        self._bell.disconnect()
         self._pool.disconnect()

@@ -13,6 +13,7 @@ from engine.model_records import BITS, LISTS
 
 from trioaction.resque.keys import queues_word
 from trioaction.resque.payload import js_date
+from trioaction.work.cycle import Place
 
 READ = """-- All keys: name, type, value, ms to live.
 local readers = {
@@ -153,13 +154,18 @@ def _of_process(world: World, id: str, process: Process) -> Generator[tuple[str,
         for job in process.flights.values()
     }
     yield keys.inflight(id), Kept(entries)
-    for slot in range(1, process.slots + 1):
-        yield keys.started(f"{id}-{slot}", queues), Kept(None)
+    for place in _places(process):
+        yield keys.started(f"{id}-{place}", queues), Kept(None)
     for job in process.flights.values():
         yield (
             keys.working_on(f"{id}-{job.slot}", queues),
             Kept(_working(f"{id}-{job.slot}", job.queue, job.raw)),
         )
+
+
+def _places(process: Process) -> list[Place]:
+    """Where it has a worker: all slots, and where a job is parked."""
+    return [*range(1, process.slots + 1), *(job.slot for job in process.flights.values() if job.parked)]
 
 
 def _working(worker: str, queue: str, raw: bytes) -> bytes:
@@ -169,11 +175,11 @@ def _working(worker: str, queue: str, raw: bytes) -> bytes:
 
 
 def workers(world: World) -> set[bytes]:
-    """Resque's names of all slots."""
+    """Resque's names of all slots and parked jobs."""
     return {
-        f"{id}-{slot}:{queues_word(process.queues)}".encode()
+        f"{id}-{place}:{queues_word(process.queues)}".encode()
         for id, process in world.processes.items()
-        for slot in range(1, process.slots + 1)
+        for place in _places(process)
     }
 
 
@@ -184,3 +190,5 @@ def _of_records(world: World) -> Generator[tuple[str, Kept]]:
         yield at, Kept(record.fields(), record.left)
         for part in (*BITS, *LISTS):
             yield f"{at}:{part}", Kept(getattr(record, part), record.left)
+    for id, left in world.marks.items():
+        yield world.keys.cancelled(id), Kept(b"1", left)

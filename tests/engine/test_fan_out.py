@@ -18,8 +18,8 @@ from polling import until
 
 from trioaction.config import FanOutSettings
 from trioaction.errors import InvalidInput, RedisUnavailable, Unavailable, UnknownAction
-from trioaction.fanout.record import FanOutResult
 from trioaction.fanout.store import FanOutRefused
+from trioaction.fanout.views import FanOutResult
 from trioaction.redis.transport import open_transport
 from trioaction.resque.payload import Child, decode, encode
 from trioaction.tasks import Actions

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import redis.exceptions
-from engine.fan_outs import ID, OWNER, TTL, batch, child, ended, open_registrar
+from engine.fan_outs import ID, OWNER, PARTS, TTL, batch, child, ended, open_registrar
 from engine.fleet import NOW
 from faultproxy import Plan, open_fault_proxy
 from private_server import open_private_server
@@ -26,7 +26,8 @@ async def test_a_new_record_has_all_its_fields_and_an_owner(redis_url: str, name
         assert await fleet.open(total=3) == "ok"
         assert await fleet.record() == {
             **{"total": "3", "announced": "1", "registered": "0", "completed": "0", "failed": "0"},
-            **{"cancelled": "0", "pending": "0", "sealed": "0", "hwm": "0", "owner": OWNER, "ttl": str(TTL)},
+            **{"cancelled": "0", "sealed": "0", "hwm": "0", "owner": OWNER, "ttl": str(TTL)},
+            **{"is_cancelled": "0", "inbox": "", "front": "", "ring": "0"},
             **{"result_ttl": str(TTL), "created": "1", "action": '"a:b"', "queue": '"q"'},
         }
         assert await fleet.owned() == {ID.encode()}
@@ -291,7 +292,7 @@ async def test_every_step_restores_the_ttl_of_every_key(redis_url: str, namespac
         assert await renewed()
         await fleet.store.close(ID)
         assert await renewed()
-        assert len(await fleet.ttls()) == 6
+        assert len(await fleet.ttls()) == 7
         assert not await renewed()
 
 
@@ -344,14 +345,14 @@ async def test_a_late_child_of_an_expired_fan_out_recreates_nothing(redis_url: s
         await fleet.open()
         await fleet.store.register(ID, batch(0, 0, 2))
         (early,) = (await cycle.exchange([], [1], NOW)).popped
-        for part in ("", ":started", ":batches"):
+        for part in ("", ":children", ":started", ":batches"):
             await fleet.transport.call("DEL", f"{fleet.keys.fan_out(ID)}{part}")
         (late,) = (await cycle.exchange([ended(early)], [2], NOW)).popped
         assert await fleet.finish(cycle, late) == ["gone"]
         assert not {key for key in await fleet.all_keys() if "fanout" in key}
 
 
-@pytest.mark.parametrize("part", ["", ":done", ":started", ":results", ":errors", ":batches"])
+@pytest.mark.parametrize("part", PARTS)
 async def test_a_damaged_record_stops_neither_its_children_nor_others(
     redis_url: str, namespace: str, part: str
 ) -> None:

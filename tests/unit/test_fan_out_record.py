@@ -17,17 +17,9 @@ from hypothesis import strategies as st
 from pydantic_core import to_json
 
 from trioaction.errors import ActionCrashed, ActionError, ResultNotJson
-from trioaction.fanout.record import (
-    MAX_ENTRY,
-    Batch,
-    Batches,
-    ChildJob,
-    ChildJobs,
-    FanOutResult,
-    FanOutStatus,
-    Refusal,
-    encode_entry,
-)
+from trioaction.fanout.entries import MAX_ENTRY, encode_entry
+from trioaction.fanout.record import Batch, Batches, ChildJob, ChildJobs, Refusal
+from trioaction.fanout.views import FanOutResult, FanOutStatus
 from trioaction.outcome import encode_result
 from trioaction.resque.payload import MAX_ELEMENT, Child, encode
 

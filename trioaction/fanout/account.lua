@@ -1,17 +1,27 @@
 -- Counts one child of a fan-out, once, however often it ends: with its bit, its counter and its entry, or not at all.
 -- include: record.lua
 
--- `entry` joins the results if `ok`, else the errors; `touched` gets the id, for touch_all(). Returns "counted";
--- "again" if the child had ended before; or, with nothing written, "gone" (no such record: none is made), "foreign"
--- (an index that was never handed out) or "wrongtype" (some key of the record has been damaged).
-local function account(keys, id, index, ok, entry, touched)
+-- `how` is "completed", and `entry` joins the results; "failed", and it joins the errors; or "cancelled", which has none:
+-- it counts as failed too, so that whoever waits for completed + failed is not kept waiting. `touched` gets the id, for
+-- touch_all() and tell_owners(). Returns "counted"; "again" if the child had ended before; or, with nothing written, "gone"
+-- (no such record: none is made), "foreign" (an index that was never handed out) or "wrongtype" (some key of the record has
+-- been damaged).
+local function account(keys, id, index, how, entry, touched)
   local record = record_of(keys, id)
   if record.code then return record.code end
   index = tonumber(index)
   if not index or index < 0 or index >= record.hwm or index % 1 ~= 0 then return 'foreign' end
   touched[id] = true
   if redis.call('SETBIT', record.at .. ':done', index, 1) == 1 then return 'again' end
-  redis.call('HINCRBY', record.at, ok and 'completed' or 'failed', 1)
-  redis.call('RPUSH', record.at .. (ok and ':results' or ':errors'), entry)
+  record.ended = true
+  if how == 'cancelled' then
+    redis.call('SETBIT', record.at .. ':cancelled', index, 1)
+    redis.call('HINCRBY', record.at, 'cancelled', 1)
+    redis.call('HINCRBY', record.at, 'failed', 1)
+    return 'counted'
+  end
+  record.urgent = record.urgent or how == 'failed'
+  redis.call('HINCRBY', record.at, how, 1)
+  redis.call('RPUSH', record.at .. (how == 'completed' and ':results' or ':errors'), entry)
   return 'counted'
 end

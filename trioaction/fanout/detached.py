@@ -18,8 +18,9 @@ import trio
 
 from trioaction.errors import TrioactionError, Unavailable
 from trioaction.fanout.orders import Orders, as_json
-from trioaction.fanout.record import Batch, Batches, ChildJob, ChildJobs, FanOutResult, Refusal
+from trioaction.fanout.record import Batch, Batches, ChildJob, ChildJobs, Refusal
 from trioaction.fanout.store import Store
+from trioaction.fanout.views import FanOutResult
 from trioaction.redis.transport import ConnectionLost, lone_error_ungrouped
 
 log = structlog.stdlib.get_logger("trioaction.fanout")

@@ -2,7 +2,7 @@
 --
 -- KEYS: none; all are made from the namespace.
 -- ARGV: namespace, id, owner (a process id), TTL in ms, total or -1 if not known yet, Unix ms, names of its actions and
---   of its queues as JSON to show.
+--   of its queues as JSON to show, the inbox of who waits for it ("" for nobody), the queue whose children go to its head ("").
 -- Returns {code, key}: "ok", "no_owner" (no process of that id is registered) or "wrongtype" with the key that is the
 --   matter; nothing is written but with "ok".
 -- Idempotent: ids are random, so a record that stands is the one of the first time.
@@ -15,8 +15,8 @@ if redis.call('EXISTS', keys.process(owner)) == 0 then return {'no_owner', keys.
 if not fits(owned, 'set') then return {'wrongtype', owned} end
 redis.call('HSET', at,
   'total', announced and ARGV[5] or 0, 'announced', announced and 1 or 0, 'registered', 0, 'completed', 0, 'failed', 0,
-  'cancelled', 0, 'pending', 0, 'sealed', 0, 'hwm', 0, 'owner', owner, 'ttl', ARGV[4], 'result_ttl', ARGV[4], 'created', ARGV[6],
-  'action', ARGV[7], 'queue', ARGV[8])
+  'cancelled', 0, 'is_cancelled', 0, 'sealed', 0, 'hwm', 0, 'owner', owner, 'ttl', ARGV[4], 'result_ttl', ARGV[4],
+  'created', ARGV[6], 'action', ARGV[7], 'queue', ARGV[8], 'inbox', ARGV[9], 'front', ARGV[10], 'ring', 0)
 redis.call('SADD', owned, id)
 redis.call('PEXPIRE', at, ARGV[4])
 return {'ok', ''}

@@ -1,6 +1,9 @@
 -- What a script knows of a fan-out's record: looked at once in its run, in which nobody else changes anything.
 -- include: ../resque/types.lua
-local FAN_OUT_PARTS = {done = 'string', started = 'string', batches = 'string', results = 'list', errors = 'list'}
+local FAN_OUT_PARTS = {
+  children = 'string', started = 'string', done = 'string', cancelled = 'string', batches = 'string', results = 'list',
+  errors = 'list',
+}
 local fan_out_records = {}
 
 local function read_record(at)
@@ -10,16 +13,20 @@ local function read_record(at)
     local key = at .. ':' .. part
     if not fits(key, wanted) then return {code = 'wrongtype', key = key} end
   end
-  local numbers = redis.call('HMGET', at, 'hwm', 'ttl', 'result_ttl', 'registered', 'completed', 'failed')
+  local fields = redis.call('HMGET', at, 'hwm', 'ttl', 'result_ttl', 'registered', 'completed', 'failed', 'is_cancelled', 'inbox')
   for field = 1, 6 do
-    if not string.find(numbers[field] or '', '^%d+$') then return {code = 'wrongtype', key = at} end
+    if not string.find(fields[field] or '', '^%d+$') then return {code = 'wrongtype', key = at} end
   end
-  return {at = at, hwm = tonumber(numbers[1]), ttl = tonumber(numbers[2]), result_ttl = tonumber(numbers[3])}
+  return {
+    at = at, hwm = tonumber(fields[1]), ttl = tonumber(fields[2]), result_ttl = tonumber(fields[3]),
+    is_cancelled = fields[7] == '1', inbox = fields[8] or '',
+  }
 end
 
--- The record with `at` (its key), `hwm`, `ttl` and `result_ttl` (in ms: what is in force, and what was asked for); or one
--- with a `code` and the `key` that is the matter: "gone", or "wrongtype" if any of its keys, or a number in it, is not what
--- it should be. A script checks that before it writes.
+-- The record with `at` (its key), `hwm`, `ttl` and `result_ttl` (in ms: what is in force, and what was asked for),
+-- `is_cancelled`, and the `inbox` of the process that waits for it ("" if it is detached); or one with a `code` and the
+-- `key` that is the matter: "gone", or "wrongtype" if any of its keys, or a number in it, is not what it should be. A script
+-- checks that before it writes.
 local function record_of(keys, id)
   local record = fan_out_records[id]
   if not record then

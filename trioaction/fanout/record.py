@@ -1,28 +1,23 @@
-"""What a fan-out is made of: batches of children, entries of those that ended, result and status. Pure.
+"""What a fan-out is made of: its id, and batches of children on their way into Redis. Pure.
 
 Knows nothing of Redis and reads no clock. Memory stays constant whatever the number of children.
 """
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, TypeVar, cast
 
-from trioaction.errors import InvalidInput, PayloadTooLarge, TrioactionError
-from trioaction.outcome import encode_result
+from trioaction.errors import InvalidInput, PayloadTooLarge
 from trioaction.resque.payload import MAX_ELEMENT, Child, encode, encode_value, refuse_reserved
 
 MAX_BATCH = MAX_ELEMENT
 """Bytes of jobs in one batch, which Redis takes in one go; a batch has at least one child."""
-MAX_ENTRY = 64 * 1024
-"""Bytes of the largest result or error entry that is kept in full."""
-MASK = "[[secret]]"
-_NAME_SHOWN = 200
 
 T = TypeVar("T")
-
 
 ChildJob = tuple[str, bytes]
 """One child, ready to be pushed: its queue and its element."""
@@ -56,6 +51,16 @@ class Batch:
             if isinstance(item, tuple):
                 queues.setdefault(item[0], []).append(item[1])
         return queues
+
+    def runs(self) -> list[tuple[int, int]]:
+        """The indexes that are jobs, as runs without a gap: the first and, behind the last, the next one."""
+        runs: list[tuple[int, int]] = []
+        first = self.first
+        for index, item in enumerate(self.items, self.first):
+            if isinstance(item, Refusal):
+                runs.append((first, index))
+                first = index + 1
+        return [run for run in (*runs, (first, self.end)) if run[0] < run[1]]
 
     def refusals(self) -> list[dict[str, Any]]:
         """What cannot be enqueued, as `FanOutResult.errors` lists it."""
@@ -156,168 +161,12 @@ class Batches(AsyncIterator[Batch]):
         return batch
 
 
-def encode_entry(
-    *,
-    index: int,
-    action: str,
-    params: Mapping[str, Any],
-    secrets: frozenset[str],
-    result: Any = None,
-    error: TrioactionError | None = None,
-) -> bytes:
-    """The entry of a child that ended, for the results or (with ``error``) the errors of its fan-out.
-
-    ``params`` are the inputs as they came with the job; those named in ``secrets`` are masked. Over
-    64 KiB nothing is kept but which child it was. Raises ResultNotJson, for a ``result`` only.
-    """
-    if secrets:
-        params = {key: MASK if key in secrets else value for key, value in params.items()}
-    entry: dict[str, Any] = {"index": index, "action": action, "params": params}
-    if error is None:
-        entry["result"] = result
-    else:
-        entry["error"] = _shown_error(error)
-    encoded = encode_result(entry)
-    return encoded if len(encoded) <= MAX_ENTRY else _truncated(index, action, error)
+def new_attached_id() -> str:
+    """The id of a fan-out that somebody waits for: scripts know it by its digit 8 (UUIDs, version 8)."""
+    id = uuid.uuid4().hex
+    return f"{id[:12]}8{id[13:]}"
 
 
-def _shown_error(error: TrioactionError) -> dict[str, str]:
-    message = error.public_message or error.message
-    # an action may put anything into a message, even half a surrogate pair
-    return {"type": error.type, "message": message.encode("utf-8", "backslashreplace").decode()}
-
-
-def _truncated(index: int, action: str, error: TrioactionError | None) -> bytes:
-    entry: dict[str, Any] = {"index": index, "action": action[:_NAME_SHOWN], "truncated": True}
-    if error is not None:
-        entry["error"] = {"type": error.type}
-    return encode_result(entry)
-
-
-class _Frozen(dict[str, Any]):
-    """A mapping that every JSON encoder takes as it is, and that nobody changes."""
-
-    __slots__ = ()
-
-    def _refuse(self, *_args: object, **_options: object) -> NoReturn:
-        raise TypeError(f"{type(self).__name__} is read-only")
-
-    __setitem__ = __delitem__ = __ior__ = _refuse  # pyright: ignore[reportAssignmentType]
-    clear = pop = popitem = setdefault = _refuse  # pyright: ignore[reportAssignmentType]
-    update = _refuse  # pyright: ignore[reportAssignmentType, reportUnknownMemberType]
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        slots = {name: getattr(self, name) for name in type(self).__slots__}
-        return _thawed, (type(self), dict(self)), (None, slots)
-
-
-def _thawed(kind: type[_Frozen], values: dict[str, Any]) -> _Frozen:
-    """For copy and pickle, which would else set one item after the other."""
-    made = kind.__new__(kind)
-    super(_Frozen, made).__init__(values)
-    return made
-
-
-class FanOutResult(_Frozen):
-    """What ``fan_out()`` returns: a mapping with the seed's keys, each an attribute in snake case too.
-
-    ``errors`` has ``index`` and ``error`` (a text) of each input that was not enqueued. ``action_name``
-    and ``queue`` are lists, in the order in which they came up, unless there is exactly one.
-    """
-
-    __slots__ = ()
-
-    def __init__(
-        self,
-        *,
-        fan_out_id: str,
-        action_name: str | list[str],
-        queue: str | list[str],
-        enqueued: int,
-        errors: list[dict[str, Any]],
-    ) -> None:
-        super().__init__(
-            fanOutId=fan_out_id, actionName=action_name, queue=queue, enqueued=enqueued, errors=errors
-        )
-
-    @property
-    def fan_out_id(self) -> str:
-        """The id to ask ``fan_out_status()`` for."""
-        return self["fanOutId"]
-
-    @property
-    def action_name(self) -> str | list[str]:
-        """The action of the children."""
-        return self["actionName"]
-
-    @property
-    def queue(self) -> str | list[str]:
-        """The queue that the children went to."""
-        return self["queue"]
-
-    @property
-    def enqueued(self) -> int:
-        """How many children there are."""
-        return self["enqueued"]
-
-    @property
-    def errors(self) -> list[dict[str, Any]]:
-        """The inputs that were not enqueued."""
-        return self["errors"]
-
-
-class FanOutStatus(_Frozen):
-    """What ``fan_out_status()`` returns: a mapping with the seed's five keys, which are attributes too.
-
-    Only attributes are ``known`` (False for an id that is unknown or expired, which has zeros),
-    ``sealed`` (no child can be added any more) and `finished`.
-    """
-
-    __slots__ = ("known", "sealed")
-
-    def __init__(
-        self,
-        *,
-        total: int = 0,
-        completed: int = 0,
-        failed: int = 0,
-        results: Sequence[dict[str, Any]] = (),
-        errors: Sequence[dict[str, Any]] = (),
-        sealed: bool = False,
-        known: bool = False,
-    ) -> None:
-        super().__init__(
-            total=total, completed=completed, failed=failed, results=list(results), errors=list(errors)
-        )
-        self.sealed = sealed
-        self.known = known
-
-    @property
-    def total(self) -> int:
-        """How many children there are; of a fan-out of unknown length, how many so far."""
-        return self["total"]
-
-    @property
-    def completed(self) -> int:
-        """How many children have returned."""
-        return self["completed"]
-
-    @property
-    def failed(self) -> int:
-        """How many children have failed."""
-        return self["failed"]
-
-    @property
-    def results(self) -> list[dict[str, Any]]:
-        """An entry of each child that returned, in the order in which they did."""
-        return self["results"]
-
-    @property
-    def errors(self) -> list[dict[str, Any]]:
-        """An entry of each child that failed, in the order in which they did."""
-        return self["errors"]
-
-    @property
-    def finished(self) -> bool:
-        """Whether every child has ended, and none can be added."""
-        return self.sealed and self.completed + self.failed == self.total
+def is_attached(id: str) -> bool:
+    """Does somebody wait for the fan-out of this id?"""
+    return id[12:13] == "8"

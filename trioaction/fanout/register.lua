@@ -1,14 +1,15 @@
 -- Registers one batch of children of a fan-out and pushes their jobs: all of it, once, or none.
 --
 -- KEYS: none; all are made from the namespace.
--- ARGV: namespace, id, number of the batch, highest index in it + 1; then for each queue its name, how many jobs it
---   gets, and those.
--- Returns {code, key}: "ok" (also if the batch was registered before), "gone", "sealed" or "wrongtype" with the key
---   that is the matter; nothing is written but with "ok".
+-- ARGV: namespace, id, number of the batch, highest index in it + 1, number of runs of indexes without a gap; then for each
+--   run its first index and its last + 1; then for each queue its name, how many jobs it gets, and those.
+-- Returns {code, key}: "ok" (also if the batch was registered before), "gone", "cancelled", "sealed" or "wrongtype" with the
+--   key that is the matter; nothing is written but with "ok".
 -- Idempotent by the number of the batch, whose bit is set last.
 -- include: ../resque/keys.lua
 -- include: record.lua
 -- include: touch.lua
+-- include: children.lua
 local PUSH = 1000 -- unpack() ends at about 8,000
 local keys, id, batch, hwm = keys_of(ARGV[1]), ARGV[2], ARGV[3], tonumber(ARGV[4])
 local record = record_of(keys, id)
@@ -17,10 +18,12 @@ if redis.call('GETBIT', record.at .. ':batches', batch) == 1 then
   touch_all(keys, {[id] = true})
   return {'ok', ''}
 end
+if record.is_cancelled then return {'cancelled', record.at} end
 if redis.call('HGET', record.at, 'sealed') ~= '0' then return {'sealed', record.at} end
 if not fits(keys.queues, 'set') then return {'wrongtype', keys.queues} end
 
-local groups, jobs, at = {}, 0, 5
+local first_group = 6 + 2 * tonumber(ARGV[5])
+local groups, jobs, at = {}, 0, first_group
 while at <= #ARGV do
   local queue, first, last = ARGV[at], at + 2, at + 1 + tonumber(ARGV[at + 1])
   if not fits(keys.queue(queue), 'list') then return {'wrongtype', keys.queue(queue)} end
@@ -28,13 +31,24 @@ while at <= #ARGV do
   jobs, at = jobs + last - first + 1, last + 1
 end
 
--- The first write is one that a full Redis refuses, before anything has happened.
-for _, group in ipairs(groups) do
-  redis.call('SADD', keys.queues, group.queue)
+-- Children of a parent that waits are ahead of other parents in its own queue, the first one first.
+local function push_in_front(group)
+  for job = group.last, group.first, -1 do redis.call('LPUSH', keys.queue(group.queue), ARGV[job]) end
+end
+
+local function push(group)
   for from = group.first, group.last, PUSH do
     redis.call('RPUSH', keys.queue(group.queue), unpack(ARGV, from, math.min(from + PUSH - 1, group.last)))
   end
 end
+
+-- The first write is one that a full Redis refuses, before anything has happened.
+local front = redis.call('HGET', record.at, 'front')
+for _, group in ipairs(groups) do
+  redis.call('SADD', keys.queues, group.queue)
+  if group.queue == front then push_in_front(group) else push(group) end
+end
+for run = 6, first_group - 1, 2 do set_range(record.at .. ':children', tonumber(ARGV[run]), tonumber(ARGV[run + 1])) end
 local registered = redis.call('HINCRBY', record.at, 'registered', jobs)
 if hwm > record.hwm then redis.call('HSET', record.at, 'hwm', hwm) end
 if redis.call('HGET', record.at, 'announced') == '0' then redis.call('HSET', record.at, 'total', registered) end

@@ -1,4 +1,5 @@
--- Seals a fan-out at what was really registered, after which nothing can be added to it.
+-- Seals a fan-out at what was really registered, after which nothing can be added to it. If nobody waits for it, it has no
+-- owner any more.
 -- include: record.lua
 -- include: touch.lua
 
@@ -10,6 +11,6 @@ local function seal_record(keys, id)
   local sealed, registered, owner = unpack(redis.call('HMGET', record.at, 'sealed', 'registered', 'owner'))
   if sealed == '1' then return 'again' end
   redis.call('HSET', record.at, 'sealed', 1, 'total', registered)
-  redis.pcall('SREM', keys.owned(owner or ''), id)
+  if record.inbox == '' then redis.pcall('SREM', keys.owned(owner or ''), id) end
   return 'ok'
 end

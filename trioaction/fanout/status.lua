@@ -3,7 +3,7 @@
 -- KEYS: none; all are made from the namespace.
 -- ARGV: namespace, id, first and last entry of the page (from 0; none if last is below first).
 -- Returns {code, total, completed, failed, cancelled, sealed, action, queue, results, errors, number of results, number
---   of errors}, or {code} alone: "ok", "gone" or "wrongtype".
+--   of errors, bits of the cancelled children}, or {code} alone: "ok", "gone" or "wrongtype".
 -- Idempotent: it writes nothing.
 -- include: ../resque/keys.lua
 -- include: record.lua
@@ -16,4 +16,5 @@ table.insert(reply, 1, 'ok')
 reply[9] = redis.call('LRANGE', results, ARGV[3], ARGV[4])
 reply[10] = redis.call('LRANGE', errors, ARGV[3], ARGV[4])
 reply[11], reply[12] = redis.call('LLEN', results), redis.call('LLEN', errors)
+reply[13] = redis.call('GET', record.at .. ':cancelled') or ''
 return reply

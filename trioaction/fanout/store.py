@@ -22,7 +22,12 @@ _REGISTER = Script(__file__, "register.lua")
 _CLOSE = Script(__file__, "close.lua")
 _STATUS = Script(__file__, "status.lua")
 _REFRESH = Script(__file__, "refresh.lua")
-_REFRESHED_AT_ONCE = 100
+_FOLLOW = Script(__file__, "follow.lua")
+_OUTCOMES = Script(__file__, "outcomes.lua")
+_CANCEL = Script(__file__, "cancel.lua")
+_RELEASE = Script(__file__, "release.lua")
+_CANCELLED_AMONG = Script(__file__, "cancelled_among.lua")
+_AT_ONCE = 100
 
 
 class FanOutRefused(Unavailable):
@@ -33,7 +38,7 @@ class FanOutRefused(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A record at one moment, with one page of its entries, as encoded by `record.encode_entry`."""
+    """A record at one moment, with one page of its entries, as encoded by `entries.encode_entry`."""
 
     total: int
     completed: int
@@ -46,6 +51,28 @@ class Snapshot:
     errors: Sequence[bytes]
     result_count: int
     error_count: int
+    cancelled_bits: bytes
+    """Which children were cancelled; read it with `entries.indexes_in`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """How far an attached fan-out has come; ``failed`` has the cancelled ones in it."""
+
+    registered: int
+    completed: int
+    failed: int
+    cancelled: int
+    sealed: bool
+    is_cancelled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Entries of children that have ended, as encoded by `entries.encode_entry`."""
+
+    results: Sequence[bytes]
+    errors: Sequence[bytes]
 
 
 class Store:
@@ -59,15 +86,29 @@ class Store:
         self._keys = keys
 
     async def open(
-        self, id: str, *, owner: str, ttl: int, total: int | None, created: int, action: str, queue: str
+        self,
+        id: str,
+        *,
+        owner: str,
+        ttl: int,
+        total: int | None,
+        created: int,
+        action: str,
+        queue: str,
+        inbox: str = "",
+        front: str = "",
     ) -> Literal["ok", "no_owner"]:
         """Make a record; ``ttl`` and ``created`` in ms, ``action`` and ``queue`` as JSON to show.
+
+        With an ``inbox`` it is attached: its owner waits for it, and is told of ends by writes below
+        ``Keys.news(inbox)``. Children on the queue ``front`` go to its head.
 
         "no_owner" if the process ``owner`` is not registered (any more); then there is no record. A
         checkpoint; when cancelled late there may be one, without children.
         """
         announced = -1 if total is None else total
-        code, key = await self._run(_OPEN, id, owner, ttl, announced, created, action, queue, retry=False)
+        about = (announced, created, action, queue, inbox, front)
+        code, key = await self._run(_OPEN, id, owner, ttl, *about, retry=False)
         if code == b"no_owner":
             return "no_owner"
         _check(code, key, id)
@@ -77,12 +118,14 @@ class Store:
         """Push the jobs of one batch and count them, once, however often it is called.
 
         A checkpoint; waits for Redis where it is away. Raises FanOutRefused for a record that is gone or
-        sealed, or a key of another type; the batch is then not registered.
+        sealed or cancelled, or a key of another type; the batch is then not registered.
         """
+        runs = [index for run in batch.runs() for index in run]
         groups: list[Argument] = []
         for queue, elements in batch.by_queue().items():
             groups += (queue, len(elements), *elements)
-        code, key = await self._run(_REGISTER, id, batch.number, batch.end, *groups, retry=True)
+        about = (batch.number, batch.end, len(runs) // 2, *runs)
+        code, key = await self._run(_REGISTER, id, *about, *groups, retry=True)
         _check(code, key, id)
 
     async def close(self, id: str, *, action: str = "", queue: str = "") -> int:
@@ -115,9 +158,62 @@ class Store:
         passed over.
         """
         renewed = 0
-        for first in range(0, len(ids), _REFRESHED_AT_ONCE):
-            renewed += await self._run(_REFRESH, *ids[first : first + _REFRESHED_AT_ONCE], retry=True)
+        for first in range(0, len(ids), _AT_ONCE):
+            renewed += await self._run(_REFRESH, *ids[first : first + _AT_ONCE], retry=True)
         return renewed
+
+    async def follow(self, id: str, owner: str, *, arm: bool) -> Followed | None:
+        """How far an attached fan-out has come; None if ``owner`` has lost it.
+
+        With ``arm``, the owner is told of the next end, whichever it is; of failures and of the last end it
+        is in any case. A checkpoint; when cancelled it may be told needlessly. Waits for Redis where it is
+        away. Raises FanOutRefused for a damaged record.
+        """
+        code, *reply = await self._run(_FOLLOW, id, owner, int(arm), retry=True)
+        if code == b"lost":
+            return None
+        if code != b"ok":
+            _check(code, reply[0], id)
+        registered, completed, failed, cancelled, sealed, is_cancelled = (int(word) for word in reply)
+        return Followed(registered, completed, failed, cancelled, bool(sealed), bool(is_cancelled))
+
+    async def outcomes(self, id: str, results_from: int, errors_from: int, limit: int) -> Page:
+        """At most ``limit`` results and errors each, behind those that are known.
+
+        A checkpoint that changes nothing; waits for Redis where it is away. Raises FanOutRefused if the
+        record is gone or damaged.
+        """
+        code, *reply = await self._run(_OUTCOMES, id, results_from, errors_from, limit, retry=True)
+        if code != b"ok":
+            _check(code, reply[0], id)
+        return Page(*reply)
+
+    async def cancel(self, id: str) -> bool:
+        """Cancel a fan-out: what waits never runs, what runs is told to end. False if all had ended, or
+        there is no record.
+
+        A checkpoint; when cancelled late it may have happened. Waits for Redis where it is away; works on a
+        full Redis. Raises FanOutRefused for a damaged record.
+        """
+        code, key = await self._run(_CANCEL, id, retry=True)
+        if code == b"wrongtype":
+            _check(code, key, id)
+        return code in (b"ok", b"again")
+
+    async def release(self, id: str, owner: str, *, delete: bool) -> None:
+        """Give up an attached fan-out whose children have all ended; ``delete`` leaves nothing of it.
+
+        A checkpoint; when cancelled late it may have happened. Waits for Redis where it is away.
+        """
+        await self._run(_RELEASE, id, owner, int(delete), retry=True)
+
+    async def cancelled_among(self, ids: Sequence[str]) -> set[str]:
+        """Those that were cancelled. A checkpoint for each 100 ids, which changes nothing."""
+        found: set[str] = set()
+        for first in range(0, len(ids), _AT_ONCE):
+            reply = await self._run(_CANCELLED_AMONG, *ids[first : first + _AT_ONCE], retry=True)
+            found.update(id.decode() for id in reply)
+        return found
 
     async def _run(self, script: Script, *args: Argument, retry: bool) -> Any:
         return await script.run(self._transport, args=(self._keys.namespace, *args), retry=retry)
@@ -127,6 +223,7 @@ _REFUSALS = {
     b"gone": "its record {key} does not exist (any more)",
     b"sealed": "its record {key} has been sealed, as happens when the process that registers it is away for "
     "longer than its lease",
+    b"cancelled": "it has been cancelled",
     b"wrongtype": "the key {key} is not of the type that it should be; delete or rename it",
 }
 

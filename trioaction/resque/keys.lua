@@ -30,5 +30,7 @@ local function keys_of(namespace)
     stranded_jobs = own .. 'stranded:jobs',
     stranded_failures = own .. 'stranded:failed',
     fan_out = function(id) return own .. 'fanout:' .. id end,
+    cancelled = function(id) return own .. 'cancelled:' .. id end,
+    news = function(inbox) return own .. 'news:' .. inbox .. ':' end,
   }
 end

@@ -46,7 +46,7 @@ class Keys:
         return f"{self.namespace}:failed"
 
     def stat(self, name: str, worker: str = "") -> str:
-        """A counter, ``processed`` or ``failed``: the fleet's, or one worker's."""
+        """A counter, ``processed``, ``failed`` or ``cancelled``: the fleet's, or one worker's."""
         return f"{self.namespace}:stat:{name}:{worker}" if worker else f"{self.namespace}:stat:{name}"
 
     @property
@@ -91,7 +91,7 @@ class Keys:
         return self.own(f"inflight:{id}")
 
     def owned(self, id: str) -> str:
-        """Set of the fan-outs that a process is still registering."""
+        """Set of the fan-outs that a process registers, or waits for."""
         return self.own(f"owned:{id}")
 
     @property
@@ -136,9 +136,20 @@ class Keys:
         """Hash, the record of a fan-out; its other keys are this one with ``:<part>`` at the end."""
         return self.own(f"fanout:{id}")
 
+    def cancelled(self, id: str) -> str:
+        """Exists for a while after a fan-out was cancelled; written to tell those who run its children."""
+        return self.own(f"cancelled:{id}")
 
-def worker_name(process: str, slot: int) -> str:
-    """The Resque worker that one slot of a process is."""
+    def news(self, inbox: str) -> str:
+        """How the keys begin that are written, and deleted at once, to tell a process of its fan-outs.
+
+        They end with ``<id>:now`` or ``<id>:more``.
+        """
+        return self.own(f"news:{inbox}:")
+
+
+def worker_name(process: str, slot: int | str) -> str:
+    """The Resque worker that one slot of a process is, or one of its parked jobs (``p1``)."""
     return f"{process}-{slot}"
 
 

@@ -27,29 +27,42 @@ class Fenced(TrioactionError):
     """The record of this process is gone: others have its jobs."""
 
 
+Place = int | str
+"""Where a process has a job: in a slot, ``3``, or parked, ``"p3"``, while it waits for its children."""
+
+
 class Popped(NamedTuple):
     """A job that now belongs to a slot; ``token`` is the proof.
 
     ``deaths`` is for a suspect, which must run alone: how often its process died while it ran nothing else.
     """
 
-    slot: int
+    slot: Place
     token: int
     queue: str
     raw: bytes
     deaths: int | None = None
 
 
+class Move(NamedTuple):
+    """A job went from one place to another. Who sends the same move twice does no harm."""
+
+    origin: Place
+    token: int
+    to: Place
+
+
 class Completion(NamedTuple):
     """All that Redis is to know of a finished job, in the order that ``finish.lua`` reads.
 
     ``failure`` is its failed entry, empty after a success; ``fan_out``, ``child_index`` and ``entry`` are
-    for the child of a fan-out, ``recurring`` (the action) and ``job_id`` for a run of a recurring action.
+    for the child of a fan-out (one without an ``entry`` was cancelled), ``recurring`` (the action) and
+    ``job_id`` for a run of a recurring action.
     A job that is tried again has neither succeeded nor failed: ``retry`` is the element of its next attempt,
     at ``due`` (Unix ms), which is ``delay`` ms from now.
     """
 
-    slot: int
+    slot: Place
     token: int
     failure: bytes = b""
     fan_out: str = ""
@@ -60,6 +73,11 @@ class Completion(NamedTuple):
     retry: bytes = b""
     due: int = 0
     delay: int = 0
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Is it a child that ended because its fan-out was cancelled?"""
+        return bool(self.fan_out) and not self.entry and not self.retry
 
     @property
     def size(self) -> int:
@@ -80,19 +98,21 @@ class Completion(NamedTuple):
 class Exchange:
     """The answer: the fate of each outcome ("" if applied in full), new jobs, keys of a wrong type.
 
-    A suspect is the last of the new jobs, and there may be more behind it.
+    A suspect is the last of the new jobs, and there may be more behind it. ``cut``: so many children of
+    cancelled fan-outs were dropped that not all queues were looked through.
     """
 
     codes: list[str]
     popped: list[Popped]
     problems: list[str]
+    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Reconciled:
-    """Which slots hold what was said to run in them, and how many other jobs went back."""
+    """Which places hold what was said to run in them, and how many other jobs went back."""
 
-    held: frozenset[int]
+    held: frozenset[Place]
     put_back: int
 
 
@@ -111,9 +131,18 @@ class Cycle:
         self._last_queue: bytes = b""
         self._run_at = (0, "")
 
-    async def exchange(self, outcomes: Sequence[Completion], free: Sequence[int], now: float) -> Exchange:
-        """Hand in outcomes and fill free slots; ``now`` in Unix seconds. A checkpoint.
+    async def exchange(
+        self,
+        outcomes: Sequence[Completion],
+        free: Sequence[int],
+        now: float,
+        *,
+        moves: Sequence[Move] = (),
+        queues: Sequence[str] | None = None,
+    ) -> Exchange:
+        """Hand in moves, then outcomes, and fill free slots; ``now`` in Unix seconds. A checkpoint.
 
+        Jobs come from ``queues``, if they are given, in place of all queues of the process.
         Raises Fenced, ConnectionLost, or the server's error. After the latter two, and after cancellation,
         it may have been done or not: `reconcile` before the next exchange.
         """
@@ -126,31 +155,39 @@ class Cycle:
                 self._sequence,
                 self._date(now),
                 self._last_queue,
+                queues_word(self._queues),
             ),
-            *(len(outcomes), len(free), len(self._queues)),
+            *(len(moves), len(outcomes), len(free)),
         ]
+        for move in moves:
+            args += move
         for outcome in outcomes:
             words = outcome.words
             args.append(len(words))
             args += words
         args += sorted(free, reverse=True)
-        args += self._queues
+        args += self._queues if queues is None else queues
         reply = await self._answer(CYCLE, args)
         self._last_queue = reply[3]
         return Exchange(
-            [code.decode() for code in reply[1]], self._popped(reply[2], reply[5]), _texts(reply[4])
+            [code.decode() for code in reply[1]],
+            self._popped(reply[2], reply[5]),
+            _texts(reply[4]),
+            bool(reply[6]),
         )
 
-    async def reconcile(self, running: Iterable[tuple[int, int]]) -> Reconciled:
-        """Put back all that is in flight but not among ``running`` (pairs of slot and token). A checkpoint.
+    async def reconcile(
+        self, running: Iterable[tuple[Place, int]], *, moves: Sequence[Move] = ()
+    ) -> Reconciled:
+        """Put back all that is in flight but not among ``running`` (pairs of place and token). A checkpoint.
 
-        Raises as `exchange`; may be repeated.
+        ``moves`` are those that may not have reached Redis. Raises as `exchange`; may be repeated.
         """
         self._sequence += 1
-        pairs = [word for pair in running for word in pair]
+        words = [word for move in moves for word in move] + [word for pair in running for word in pair]
         head = (self._namespace, self._process, self._lease_ms, self._sequence, queues_word(self._queues))
-        reply = await self._answer(RECONCILE, (*head, *pairs))
-        return Reconciled(frozenset(reply[1]), reply[2])
+        reply = await self._answer(RECONCILE, (*head, len(moves), *words))
+        return Reconciled(frozenset(_place(place) for place in reply[1]), reply[2])
 
     async def _answer(self, script: Script, args: Sequence[bytes | str | int]) -> list[Any]:
         reply = cast("list[Any]", await script.run(self._transport, (), args, retry=True))
@@ -173,6 +210,10 @@ class Cycle:
         if self._run_at[0] != int(now):
             self._run_at = (int(now), js_date(datetime.fromtimestamp(int(now), UTC)))
         return self._run_at[1]
+
+
+def _place(word: bytes) -> Place:
+    return int(word) if word.isdigit() else word.decode()
 
 
 def _texts(values: Iterable[bytes]) -> list[str]:

@@ -1,17 +1,16 @@
--- Ends the membership of a process: its jobs go back to the head of their queues, the fan-outs that it was still
--- registering are sealed, its workers, its leaderships and at last its record are removed.
+-- Ends the membership of a process: the fan-outs that it waited for are cancelled and those that it was still registering
+-- sealed, its jobs go back to the head of their queues, its workers, its leaderships and at last its record are removed.
 --
 -- KEYS: none; all are made from the namespace.
 -- ARGV: namespace, process id, "rescue" (only if its lease has lapsed), "dead" (it surely is) or "leave" (it goes itself: its
---   jobs did not kill it), most jobs to move.
+--   jobs did not kill it), most jobs to move, and fan-outs to end.
 -- Returns {code, number of jobs put back, problems, suspected}: "alive" (nothing done), "gone" (no record: done before),
 --   "more" (call again) or "done"; problems are keys of queues that are no lists; suspected are the actions of jobs that run alone from now on.
 -- Idempotent: each job is moved by the call that takes it out of the record.
 -- include: ../resque/keys.lua
--- include: ../fanout/identity.lua
--- include: ../fanout/started.lua
 -- include: ../fanout/touch.lua
 -- include: ../fanout/seal_record.lua
+-- include: ../fanout/cancel_record.lua
 -- include: inflight.lua
 -- include: put_back.lua
 -- include: suspects.lua
@@ -36,16 +35,22 @@ local moved, suspected, jobs = 0, {}, {}
 if fits(keys.inflight(process), 'hash') then jobs = jobs_in_flight(keys.inflight(process)) end
 -- In the first slice, where all are here that died together. Of one without a record nobody knows how it ended.
 if ARGV[3] ~= 'leave' and record[1] and not begun then suspected = note_deaths(keys, process, jobs, suspect) end
-for _, job in ipairs(jobs) do
-  if moved == most then return {'more', moved, problems, suspected} end
-  put_back(keys, process, queues, job, problems)
-  moved = moved + 1
-end
+-- Before its jobs: who waits for children has them cancelled before it runs again.
 local owned = keys.owned(process)
 for _, id in ipairs(fits(owned, 'set') and redis.call('SRANDMEMBER', owned, most) or {}) do
-  seal_record(keys, id)
+  local record = record_of(keys, id)
+  if record.inbox and record.inbox ~= '' then cancel_record(keys, id) else seal_record(keys, id) end
   redis.call('SREM', owned, id)
 end
 if fits(owned, 'set') and redis.call('EXISTS', owned) == 1 then return {'more', moved, problems, suspected} end
+local touched = {}
+for _, job in ipairs(jobs) do
+  if moved == most then break end
+  put_back(keys, process, queues, job, problems, touched)
+  moved = moved + 1
+end
+touch_all(keys, touched)
+tell_owners(keys, touched)
+if moved < #jobs then return {'more', moved, problems, suspected} end
 strike_off(keys, process, math.min(tonumber(slots) or 0, MAX_SLOTS), queues or '')
 return {'done', moved, problems, suspected}

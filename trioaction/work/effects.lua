@@ -1,7 +1,15 @@
--- What the end of a job does elsewhere: in the failed list, among the retries, to a recurring action's guard.
+-- What the end of a job does elsewhere: in the statistics, in the failed list, among the retries, to a recurring action's
+-- guard.
+
+local function count_all(keys, cycle)
+  for name, count in pairs({processed = cycle.completed, failed = cycle.failed, cancelled = cycle.cancelled}) do
+    local counted = count == 0 or redis.pcall('INCRBY', keys.stat(name), count)
+    -- another's key of another type must not stop the rest
+    if type(counted) == 'table' then cycle.problems[#cycle.problems + 1] = keys.stat(name) end
+  end
+end
 
 local function keep_failure(keys, cycle, failure)
-  cycle.failed = cycle.failed + 1
   if type(redis.pcall('RPUSH', keys.failed, failure)) == 'number' then return end
   redis.call('RPUSH', keys.stranded_failures, failure)
   cycle.problems[#cycle.problems + 1] = keys.failed

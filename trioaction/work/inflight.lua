@@ -15,17 +15,3 @@ local function inflight_parts(entry)
   size = tonumber(size)
   return token, string.sub(entry, from, from + size - 1), string.sub(entry, from + size)
 end
-
--- Clears the slots that ended and were not filled again.
-local function free_slots(keys, cycle)
-  local slots, records = {}, {}
-  for slot in pairs(cycle.ended) do
-    if not cycle.filled[slot] then
-      slots[#slots + 1] = slot
-      records[#records + 1] = keys.working_on(cycle.process .. '-' .. slot, cycle.queues)
-    end
-  end
-  if #slots == 0 then return end
-  redis.call('HDEL', cycle.inflight, unpack(slots))
-  redis.call('DEL', unpack(records))
-end

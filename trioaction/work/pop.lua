@@ -1,10 +1,11 @@
 -- Pops jobs into free slots: first to last queue in strict priority, the queues behind "*" in turn. A suspect is the last.
 -- include: suspects.lua
+-- include: drop.lua
 local MAX_BYTES = 1048576 -- of one reply, about; at least one job is popped
 local FIRST_POP = 2 -- jobs, while it is not known how large they are
 
 local function full(cycle)
-  return #cycle.free == 0 or cycle.bytes >= MAX_BYTES or cycle.suspect
+  return #cycle.free == 0 or cycle.bytes >= MAX_BYTES or cycle.suspect or cycle.dropped >= MAX_DROPPED
 end
 
 -- How many jobs to take at once, so that a queue of large ones does not make a huge reply.
@@ -15,7 +16,7 @@ local function portion(cycle, most)
 end
 
 -- Gives slots to raw elements of one queue. The record of what is in flight comes first: no job may be lost in between.
-local function fill(keys, cycle, queue, raws)
+local function fill(keys, cycle, queue, raws, ids, indexes)
   local entries, records, popped = {}, {}, cycle.popped
   local head = working_head(cycle.run_at, queue)
   for _, raw in ipairs(raws) do
@@ -30,10 +31,12 @@ local function fill(keys, cycle, queue, raws)
   end
   redis.call('HSET', cycle.inflight, unpack(entries))
   redis.call('MSET', unpack(records))
-  for _, raw in ipairs(raws) do mark_started(keys, raw, cycle.touched) end
+  for at = 1, #raws do
+    if ids[at] then mark_started(keys, ids[at], indexes[at], cycle.touched) end
+  end
 end
 
--- Pops at most `most` jobs of a queue; how many there were (none, too, if its key is no list).
+-- Pops at most `most` jobs of a queue; how many there were, with dropped ones (none, too, if its key is no list).
 local function pop_some(keys, cycle, queue, most)
   local raws = redis.pcall('LPOP', keys.queue(queue), portion(cycle, most))
   if not raws then return 0 end
@@ -41,7 +44,8 @@ local function pop_some(keys, cycle, queue, most)
     cycle.problems[#cycle.problems + 1] = keys.queue(queue)
     return 0
   end
-  if cycle.wary then up_to_suspect(keys, cycle, queue, raws) end
-  fill(keys, cycle, queue, raws)
+  local wanted, ids, indexes = drop_void(keys, cycle, raws)
+  if cycle.wary then up_to_suspect(keys, cycle, queue, wanted) end
+  if #wanted > 0 then fill(keys, cycle, queue, wanted, ids, indexes) end
   return #raws
 end

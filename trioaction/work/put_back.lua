@@ -1,30 +1,54 @@
--- Puts jobs in flight back at the head of their queues, in the order in which they were popped.
+-- Puts jobs in flight back at the head of their queues, in the order in which they were popped; children that nobody wants
+-- any more have ended with that.
+-- include: ../fanout/void.lua
+-- include: ../fanout/account.lua
+-- include: ../fanout/started.lua
+-- include: move.lua
 
--- All jobs of a process as a list of {slot, token, queue, raw}, the last popped first. What is no job is passed over.
+-- All jobs of a process as a list of {place, parked, token, queue, raw}, the last popped first. What is no job is passed over.
 local function jobs_in_flight(inflight)
   local flat, jobs = redis.call('HGETALL', inflight), {}
   for at = 1, #flat, 2 do
     local token, queue, raw = inflight_parts(flat[at + 1])
-    local slot = tonumber(flat[at])
-    if slot and token then jobs[#jobs + 1] = {slot = slot, token = tonumber(token), queue = queue, raw = raw} end
+    local parked, number = string.match(flat[at], '^(p?)(%d+)$')
+    if number and token then
+      jobs[#jobs + 1] = {
+        place = flat[at], number = tonumber(number), parked = parked == 'p', token = tonumber(token), queue = queue, raw = raw,
+      }
+    end
   end
   table.sort(jobs, function(one, other)
     if one.token ~= other.token then return one.token > other.token end
-    return one.slot > other.slot
+    if one.parked ~= other.parked then return other.parked end
+    return one.number > other.number
   end)
   return jobs
 end
 
--- Puts one of them back; jobs_in_flight's order brings the first popped to the very head. Where its queue is no
--- list any more it goes to a list of ours, and the queue's key into `problems`.
-local function put_back(keys, process, queues, job, problems)
-  redis.pcall('SADD', keys.queues, job.queue)
-  local pushed = redis.pcall('LPUSH', keys.queue(job.queue), job.raw)
-  if type(pushed) == 'table' then
-    redis.call('LPUSH', keys.stranded_jobs, job.raw)
-    problems[#problems + 1] = keys.queue(job.queue)
+-- Is it a child that ends here? `touched` gets the id of its fan-out.
+local function ends_here(keys, raw, touched)
+  local id, index = child_of(raw)
+  if not id then return false end
+  if not is_void(keys, id) then
+    clear_started(keys, id, index)
+    return false
   end
-  redis.call('HDEL', keys.inflight(process), job.slot)
-  redis.call('DEL', keys.working_on(process .. '-' .. job.slot, queues))
-  clear_started(keys, job.raw)
+  account(keys, id, index, 'cancelled', '', touched)
+  redis.pcall('INCR', keys.stat('cancelled'))
+  return true
+end
+
+-- Puts one of them back; jobs_in_flight's order brings the first popped to the very head. Where its queue is no
+-- list any more it goes to a list of ours, and the queue's key into `problems`. `touched` is for touch_all() and tell_owners().
+local function put_back(keys, process, queues, job, problems, touched)
+  if not ends_here(keys, job.raw, touched) then
+    redis.pcall('SADD', keys.queues, job.queue)
+    local pushed = redis.pcall('LPUSH', keys.queue(job.queue), job.raw)
+    if type(pushed) == 'table' then
+      redis.call('LPUSH', keys.stranded_jobs, job.raw)
+      problems[#problems + 1] = keys.queue(job.queue)
+    end
+  end
+  redis.call('HDEL', keys.inflight(process), job.place)
+  leave_place(keys, process, queues, job.place)
 end

@@ -1,16 +1,16 @@
 -- Puts back what is in flight but does not really run: jobs whose cycle was answered to nobody.
 --
 -- KEYS: none; all are made from the namespace.
--- ARGV: namespace, process id, lease in ms, sequence, queues joined by ","; then pairs slot, token of what runs, with
---   what has finished but was not acknowledged.
+-- ARGV: namespace, process id, lease in ms, sequence, queues joined by ",", number of moves; then the moves (see move.lua),
+--   and pairs place, token of what runs, with what has finished but was not acknowledged.
 -- Returns {"gone"} without a record, {"stale"} for a sequence below the last one, else
---   {"ok", held, number put back, problems}: held are the slots whose job is in flight as given; problems are keys of
+--   {"ok", held, number put back, problems}: held are the places whose job is in flight as given; problems are keys of
 --   queues that are no lists.
 -- Idempotent: the same call again, as when its answer was lost, finds nothing to put back. A cycle of
 --   a lower sequence that arrives later writes nothing.
 -- include: ../resque/keys.lua
--- include: ../fanout/identity.lua
--- include: ../fanout/started.lua
+-- include: ../fanout/touch.lua
+-- include: ../fanout/news.lua
 -- include: inflight.lua
 -- include: put_back.lua
 local keys = keys_of(ARGV[1])
@@ -21,15 +21,18 @@ if not last then return {'gone'} end
 if tonumber(sequence) < tonumber(last) then return {'stale'} end
 redis.call('HSET', keys.process(process), 'seq', sequence)
 
-local runs = {}
-for at = 6, #ARGV, 2 do runs[tonumber(ARGV[at])] = tonumber(ARGV[at + 1]) end
-local held, strays, problems = {}, 0, {}
+local moves, runs = tonumber(ARGV[6]), {}
+move_all(keys, process, queues, ARGV, 7, moves)
+for at = 7 + 3 * moves, #ARGV, 2 do runs[ARGV[at]] = tonumber(ARGV[at + 1]) end
+local held, strays, problems, touched = {}, 0, {}, {}
 for _, job in ipairs(jobs_in_flight(keys.inflight(process))) do
-  if runs[job.slot] == job.token then
-    held[#held + 1] = job.slot
+  if runs[job.place] == job.token then
+    held[#held + 1] = job.place
   else
-    put_back(keys, process, queues, job, problems)
+    put_back(keys, process, queues, job, problems, touched)
     strays = strays + 1
   end
 end
+touch_all(keys, touched)
+tell_owners(keys, touched)
 return {'ok', held, strays, problems}

@@ -45,12 +45,15 @@ local function suspect_of(record, sequence)
 end
 
 -- A process with the field `suspect` in its record was lost with these jobs. Equal ones count once: they share what is known.
--- Returns the actions of those that became suspects.
+-- Those that were parked did nothing. Returns the actions of those that became suspects.
 local function note_deaths(keys, process, jobs, suspect)
-  local noted, suspected = {}, {}
+  local noted, suspected, ran = {}, {}, {}
   for _, job in ipairs(jobs) do
+    if not job.parked then ran[#ran + 1] = job end
+  end
+  for _, job in ipairs(ran) do
     local before = suspect_of(suspect, tostring(job.token)) or 0
-    if not noted[job.raw] and note_death(keys, process, job.raw, #jobs == 1, before) then
+    if not noted[job.raw] and note_death(keys, process, job.raw, #ran == 1, before) then
       suspected[#suspected + 1] = string.match(job.raw, '"class":"([^"\\]*)"') or '?'
     end
     noted[job.raw] = true

@@ -1,0 +1,37 @@
+-- Cancels a fan-out: children that have not started are counted at once, wherever they wait, and never run; those that run
+-- are counted when they end.
+-- include: record.lua
+-- include: touch.lua
+-- include: news.lua
+local KNOWN_FOR, KNOWN_FOR_LONG = 60000, 604800000 -- ms; a detached id is not marked, and its jobs may wait for long
+
+-- Leaves in ":cancelled" the children that neither run nor have ended, and returns how many these are.
+local function note_waiting(at)
+  local children, waiting = at .. ':children', at .. ':cancelled'
+  redis.call('BITOP', 'OR', waiting, at .. ':started', at .. ':done')
+  redis.call('BITOP', 'AND', waiting, children, waiting)
+  redis.call('BITOP', 'XOR', waiting, children, waiting)
+  redis.call('BITOP', 'OR', at .. ':done', at .. ':done', waiting)
+  return redis.call('BITCOUNT', waiting)
+end
+
+-- Returns "ok"; "again" if it was cancelled before; "finished" if all have ended; "gone" or "wrongtype".
+local function cancel_record(keys, id)
+  local record = record_of(keys, id)
+  if record.code then return record.code end
+  touch_all(keys, {[id] = true}) -- first, since a full Redis refuses to begin with the others
+  if record.is_cancelled then return 'again' end
+  local completed, failed, registered, sealed, owner =
+    unpack(redis.call('HMGET', record.at, 'completed', 'failed', 'registered', 'sealed', 'owner'))
+  if sealed == '1' and completed + failed >= tonumber(registered) then return 'finished' end
+  local waiting = note_waiting(record.at)
+  redis.call('HINCRBY', record.at, 'failed', waiting)
+  redis.call('HINCRBY', record.at, 'cancelled', waiting)
+  redis.call('HSET', record.at, 'is_cancelled', 1, 'sealed', 1, 'total', registered)
+  record.is_cancelled, record.ended, record.urgent = true, true, true
+  redis.call('SET', keys.cancelled(id), 1, 'PX', record.inbox ~= '' and KNOWN_FOR or KNOWN_FOR_LONG)
+  if record.inbox == '' then redis.pcall('SREM', keys.owned(owner or ''), id) end
+  touch_all(keys, {[id] = true})
+  tell_owners(keys, {[id] = true})
+  return 'ok'
+end
