@@ -6,7 +6,16 @@ Everything an application needs is here; ``trioaction.testing`` is for its tests
 from trioaction.action import Action, Backoff, Middleware, Task, Web, secret
 from trioaction.api import api
 from trioaction.connection import Connection
-from trioaction.errors import ActionError, RateLimited, TrioactionError, Unavailable, UnknownAction
+from trioaction.errors import (
+    ActionError,
+    ChildFailed,
+    FanOutLost,
+    RateLimited,
+    TrioactionError,
+    Unavailable,
+    UnknownAction,
+)
+from trioaction.fanout.outcomes import ChildOutcome
 from trioaction.lifespan import lifespan
 from trioaction.outcome import Outcome
 
@@ -14,7 +23,10 @@ __all__ = [
     "Action",
     "ActionError",
     "Backoff",
+    "ChildFailed",
+    "ChildOutcome",
     "Connection",
+    "FanOutLost",
     "Middleware",
     "Outcome",
     "RateLimited",

@@ -37,7 +37,7 @@ class Api:
 
     @property
     def actions(self) -> Actions:
-        """Creates work: ``enqueue``, ``enqueue_in``, ``enqueue_at``, ``enqueue_many``, ``fan_out`` ..."""
+        """Creates work: ``enqueue``, ``enqueue_in``, ``fan_out``, ``open_fan_out``, ``run_and_wait`` ..."""
         return self._services.actions
 
     @property

@@ -67,6 +67,7 @@ class TaskSettings(Section):
     safety_check: float = Field(default=15, gt=0)
     slow: float = Field(default=60, gt=0)
     max_deaths: int = Field(default=3, ge=0)
+    max_parked: int = Field(default=1000, ge=1)
     failed_max: int = Field(default=100_000, ge=0)
     failed_age: float = Field(default=180 * DAY, ge=0)
 
@@ -81,10 +82,11 @@ class TaskSettings(Section):
 
 
 class FanOutSettings(Section):
-    """``[fan_out]``: defaults of ``fan_out()``."""
+    """``[fan_out]``: defaults of ``fan_out()`` and ``open_fan_out()``."""
 
     batch_size: int = Field(default=100, ge=1, le=10_000)
     result_ttl: float = Field(default=600, gt=0)
+    patience: float = Field(default=60, gt=0)
 
 
 class WebSettings(Section):

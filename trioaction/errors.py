@@ -20,7 +20,10 @@
     ├── RateLimited                     429     1   over a rate limit
     ├── ActionTimeout                   504     1   the action's own deadline passed
     ├── Unavailable                     503     1   not now: Redis is away, or the process is draining
-    │   └── RedisUnavailable                        names what may or may not have run
+    │   ├── RedisUnavailable                        names what may or may not have run
+    │   └── FanOutLost                              this process was taken for dead while it waited
+    ├── ChildFailed                     500     1   a child of an open fan-out; has what its process knew
+    ├── ResultTooLarge                  500     1   a child returned more than its fan-out keeps
     ├── JobError                        500     1   a job element that cannot be run as it is
     ├── PoisonJob                       500     1   a job that killed its process again and again
     ├── ResultNotJson                   500     1   an action returned what JSON cannot carry
@@ -33,6 +36,7 @@ The wire form of all is ``to_json()``; nothing else turns errors into statuses, 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, ClassVar
@@ -233,6 +237,46 @@ class RedisUnavailable(Unavailable):
         return "RedisUnavailable"
 
     public_message = "Redis is not reachable right now; try again in a moment"
+
+
+class FanOutLost(Unavailable):
+    """A fan-out that this process waited for is not its own any more; its children were cancelled."""
+
+    public_message = "The work was interrupted; start it again"
+
+
+class ChildFailed(TrioactionError):
+    """A child of a fan-out failed.
+
+    The message is for everybody. What was really raised, and where, is in ``remote_type``,
+    ``remote_message`` and ``remote_traceback``: for logs, and not for clients. ``params`` are the child's
+    inputs, secrets masked; they are empty where they were too large to be kept.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        action: str,
+        index: int,
+        params: Mapping[str, Any],
+        remote_type: str,
+        remote_message: str,
+        remote_traceback: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.action = action
+        self.index = index
+        self.params = params
+        self.remote_type = remote_type
+        self.remote_message = remote_message
+        self.remote_traceback = remote_traceback
+        if remote_traceback:
+            self.add_note(f"In the child's process:\n{remote_traceback.rstrip()}")
+
+
+class ResultTooLarge(TrioactionError):
+    """A child returned, but its result is larger than what a fan-out keeps."""
 
 
 class JobError(TrioactionError):

@@ -131,6 +131,18 @@ SUSPECT_STARTED = Event(
     "a job runs alone, because its process was lost before",
     (_counter("suspects_run", "Runs of such jobs, alone."),),
 )
+CHILD_CANCELLED = Event(
+    _JOBS,
+    DEBUG,
+    "a job ended because its fan-out was cancelled",
+    (_counter("cancelled_children", "Jobs that ended because their fan-out was cancelled.", "action"),),
+)
+MANY_PARKED = Event(
+    _JOBS,
+    WARNING,
+    "so many jobs wait for their children that only jobs of the queues on which they wait are taken",
+    (_counter("many_parked", "Times that [tasks] max_parked was reached."),),
+)
 POISON_JOB = Event(
     _JOBS,
     ERROR,

@@ -164,6 +164,7 @@ class LingeringThread:
     def __init__(self, limiter: trio.CapacityLimiter) -> None:
         self._limiter = limiter
         self._ended: trio.Event | None = None
+        self._lent = False
 
     async def acquire_on_behalf_of(self, borrower: Any) -> None:
         """Called by Trio when the thread is to start. A checkpoint; cancelling it takes no place."""
@@ -175,6 +176,18 @@ class LingeringThread:
         self._limiter.release_on_behalf_of(borrower)
         if self._ended is not None:
             self._ended.set()
+
+    def lend_place(self) -> None:
+        """The thread waits for others, who need threads too: one more may run meanwhile."""
+        if not self._lent:
+            self._lent = True
+            self._limiter.total_tokens += 1
+
+    def take_place_back(self) -> None:
+        """The thread goes on, or nobody waits for it any more. Does nothing if no place was lent."""
+        if self._lent:
+            self._lent = False
+            self._limiter.total_tokens -= 1
 
     @property
     def lingering(self) -> trio.Event | None:

@@ -6,69 +6,39 @@ work itself.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 import trio
-from redis.exceptions import RedisError
 
-from trioaction.api import Services, serving
 from trioaction.blocked import LoopWatch
 from trioaction.config import Settings
-from trioaction.errors import RedisUnavailable, StartupError
-from trioaction.events import Events
-from trioaction.executor import Executor
 from trioaction.fanout.store import Store
+from trioaction.foundation import Runtime, give_back, open_runtime
 from trioaction.log import configure
 from trioaction.metrics.fleet import Fleet
-from trioaction.redis.client import open_client
 from trioaction.redis.doorbell import open_doorbell
-from trioaction.redis.embedded import EmbeddedOnDemand
 from trioaction.redis.eviction import warn_of_eviction
-from trioaction.redis.transport import Transport, Url, open_transport
 from trioaction.registry import Registry, discover
-from trioaction.resque.keys import Keys
 from trioaction.signals import Obedience
 from trioaction.stacks import Places
 from trioaction.supervise import supervise
-from trioaction.tasks import Actions
-from trioaction.work.identity import Identity, this_process
+from trioaction.work.crew import Crew
 from trioaction.work.membership import Membership
 from trioaction.work.pool import Pool
 from trioaction.work.quiet import Quiet
 from trioaction.work.rescue import Rescuer
 from trioaction.work.scheduler import Scheduler
-from trioaction.work.shift import Crew, Tally
+from trioaction.work.shift import LAST_WORDS
 
 if TYPE_CHECKING:
     from trioaction.web.scrapers import Scrapers
 
 log = structlog.stdlib.get_logger("trioaction")
 
-GOODBYE = 5.0
-"""Seconds that a process which ends may take to give back what it holds in Redis."""
 POOL_HERALD, SCHEDULE_HERALD = "trioaction-doorbell", "trioaction-schedule"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Runtime:
-    """What a running process is made of."""
-
-    settings: Settings
-    registry: Registry
-    events: Events
-    tally: Tally
-    executor: Executor
-    services: Services
-    transport: Transport
-    keys: Keys
-    membership: Membership
-    identity: Identity
-    redis_url: Url
 
 
 def run_server(settings: Settings, *, on_ready: Callable[[Runtime, str], None]) -> int:
@@ -91,118 +61,6 @@ async def _serve(settings: Settings, registry: Registry, on_ready: Callable[[Run
         await server.run(on_ready)
         nursery.cancel_scope.cancel()
     return int(not server.ended_well) if obedience.code is None else obedience.code
-
-
-@asynccontextmanager
-async def command_runtime(settings: Settings, registry: Registry) -> AsyncGenerator[Runtime]:
-    """What a command needs to run one action: Redis is connected, or started, when it is first used.
-
-    Entering and leaving are checkpoints. When cancelled it ends in order: what this process holds in Redis is
-    given back.
-    """
-    configure(settings.log)
-    async with open_runtime(settings, registry, slots=0, lazy=True) as runtime:
-        yield runtime
-
-
-@asynccontextmanager
-async def open_runtime(
-    settings: Settings, registry: Registry, *, slots: int, lazy: bool
-) -> AsyncGenerator[Runtime]:
-    """Redis, membership, `api` and the application's lifespans: what every kind of process has.
-
-    Entering and leaving are checkpoints; also when cancelled, the process gives back what it holds in Redis.
-    """
-    tasks, keys = settings.tasks, Keys(settings.redis.namespace)
-    identity, events = this_process(), Events()
-    async with AsyncExitStack() as stack:
-        url, transport = await stack.enter_async_context(connected(settings, events, lazy=lazy))
-        client = await stack.enter_async_context(
-            open_client(url, name="trioaction-api", lazy=True, events=events)
-        )
-        membership = Membership(transport, keys, tasks, identity, slots=slots, events=events)
-        actions = Actions(registry, transport, keys, settings.fan_out, membership.join)
-        services = Services(actions=actions, redis=client, config=settings)
-        executor = Executor(
-            registry,
-            timeout=settings.actions.timeout,
-            threads=settings.actions.threads,
-            job_threads=max(slots, 1),
-            longest=settings.log.max_value,
-        )
-        stack.push_async_callback(give_back, membership)
-        stack.enter_context(serving(services))
-        nursery = await stack.enter_async_context(trio.open_nursery())
-        stack.callback(nursery.cancel_scope.cancel)
-        nursery.start_soon(partial(supervise, "heartbeat", membership.run, events=events))
-        for lifespan in registry.lifespans:
-            services.lifespans[lifespan.name] = await stack.enter_async_context(lifespan.open())
-        yield Runtime(
-            settings=settings,
-            registry=registry,
-            events=events,
-            tally=Tally(),
-            executor=executor,
-            services=services,
-            transport=transport,
-            keys=keys,
-            membership=membership,
-            identity=identity,
-            redis_url=url,
-        )
-
-
-@asynccontextmanager
-async def connected(
-    settings: Settings, events: Events, *, lazy: bool
-) -> AsyncGenerator[tuple[Url, Transport]]:
-    """The address of Redis and the engine's connection to it.
-
-    Entering is a checkpoint. Cancelling the block leaves both up until it has ended: what a cancelled process
-    holds in Redis is given back over this connection.
-    """
-    async with trio.open_nursery() as nursery:
-        url, transport, scope = await nursery.start(partial(_stay_connected, settings, events, lazy=lazy))
-        try:
-            yield url, transport
-        finally:
-            scope.cancel()
-
-
-async def _stay_connected(
-    settings: Settings,
-    events: Events,
-    *,
-    lazy: bool,
-    task_status: trio.TaskStatus[tuple[Url, Transport, trio.CancelScope]],
-) -> None:
-    with trio.CancelScope() as scope:
-        try:
-            async with (
-                redis_address(settings) as url,
-                open_transport(url, name="trioaction", lazy=lazy, events=events) as transport,
-            ):
-                scope.shield = True  # only now, so that a start can be cancelled
-                task_status.started((url, transport, scope))
-                await trio.sleep_forever()
-        except RedisUnavailable as error:  # only at the start: later it is waited for
-            raise StartupError(error.message) from error
-
-
-@asynccontextmanager
-async def redis_address(settings: Settings) -> AsyncGenerator[Url]:
-    """The configured server, or the embedded one, which starts when its address is first asked for.
-
-    Leaving is a checkpoint, also when cancelled: the last user of an embedded server waits for its end.
-    """
-    if settings.redis.url is not None:
-        yield settings.redis.url.get_secret_value()
-        return
-    embedded = EmbeddedOnDemand(settings.data_dir, server=settings.redis.server, fsync=settings.redis.fsync)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(embedded.run)
-        yield embedded.address
-        nursery.cancel_scope.cancel()
 
 
 async def run_pool(
@@ -232,6 +90,7 @@ async def run_pool(
             tally=runtime.tally,
             events=runtime.events,
             quiet=quiet or Quiet(),
+            fan_outs=runtime.fan_outs,
         )
         try:
             await Pool(crew, Store(runtime.transport, runtime.keys)).run(draining)
@@ -239,28 +98,6 @@ async def run_pool(
             # a mistake of ours: the next pool begins as another member, so what ran here must go back now
             await give_back(membership)  # noqa: ASYNC120  (it shields itself)
             raise
-
-
-async def give_back(membership: Membership) -> bool:
-    """End a membership, if there is one; jobs in flight go back. Was there none in flight?
-
-    A checkpoint; bounded, and not to be cancelled.
-    """
-    # Shielded and bounded: else the jobs of a process that is cancelled would wait for its lease to lapse.
-    reason = "no answer"
-    with trio.move_on_after(GOODBYE, shield=True):
-        try:
-            jobs = await membership.leave()
-        except RedisError as error:
-            reason = str(error)
-        else:
-            if jobs:
-                log.warning("jobs that had not ended went back to their queues", jobs=jobs)
-            return jobs == 0
-    log.warning(
-        "Redis is away: what this process held there is given back when its lease lapses", reason=reason
-    )
-    return False
 
 
 class Server:
@@ -275,6 +112,7 @@ class Server:
         self._registry = registry
         self._draining = trio.Event()
         self._scope = trio.CancelScope()
+        self._hurry: Callable[[float], None] = _nothing
 
     def stop(self) -> None:
         """Accept nothing new; `run` returns when what runs has ended, or the grace period is over."""
@@ -282,6 +120,7 @@ class Server:
 
     def cancel(self) -> None:
         """End at once; jobs that run go back to their queues."""
+        self._hurry(0)
         self._scope.cancel()
 
     async def run(self, on_ready: Callable[[Runtime, str], None]) -> None:
@@ -293,6 +132,7 @@ class Server:
         slots = tasks.concurrency if tasks.workers else 0
         with self._scope:
             async with open_runtime(self._settings, self._registry, slots=slots, lazy=False) as runtime:
+                self._hurry = runtime.fan_outs.hurry
                 await self._work(runtime, on_ready)
                 self.ended_well = await give_back(runtime.membership)
 
@@ -321,9 +161,16 @@ class Server:
             runtime.transport, runtime.keys, runtime.identity, interval=tasks.heartbeat, events=events
         )
         nursery.start_soon(partial(supervise, "rescue", rescuer.run, events=events))
+        nursery.start_soon(self._hurry_in_the_end)
         if tasks.scheduler:
             scheduler = partial(self._run_scheduler, runtime)
             nursery.start_soon(partial(supervise, "scheduler", scheduler, events=events))
+
+    async def _hurry_in_the_end(self) -> None:
+        """Calls are cancelled after the grace period; their children may take long to end."""
+        await self._draining.wait()
+        await trio.sleep(self._settings.tasks.grace)
+        self._hurry(LAST_WORDS)
 
     def _watch_loop(self, runtime: Runtime, nursery: trio.Nursery) -> None:
         """From now on; while it starts, imports alone may take as long."""
@@ -395,3 +242,7 @@ class Server:
         if not runtime.transport.connected:
             return "Redis is away"
         return "Redis refuses our writes" if runtime.membership.refused else None
+
+
+def _nothing(_seconds: float) -> None:
+    """While there is nothing to hurry."""

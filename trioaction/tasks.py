@@ -10,7 +10,10 @@ import math
 import re
 import time
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
+from functools import partial
+from itertools import islice
 from typing import Any, cast
 
 import trio
@@ -18,16 +21,20 @@ from pydantic_core import from_json
 
 from trioaction.config import FanOutSettings
 from trioaction.errors import FieldError, InvalidInput, PayloadTooLarge
-from trioaction.fanout import detached
-from trioaction.fanout.orders import Order, Orders, order
-from trioaction.fanout.record import FanOutResult, FanOutStatus
+from trioaction.fanout import attached, detached
+from trioaction.fanout.attached import FanOut
+from trioaction.fanout.children import OnFailure, Terms
+from trioaction.fanout.entries import cancelled_entry, indexes_in, public
+from trioaction.fanout.orders import Order, Orders, order, ordered
 from trioaction.fanout.store import Snapshot, Store
+from trioaction.fanout.views import FanOutResult, FanOutStatus
+from trioaction.fanout.waiting import FanOuts
 from trioaction.redis.transport import Transport
 from trioaction.registry import Registry
 from trioaction.resque import payload
 from trioaction.resque.delayed import delay as put_off
 from trioaction.resque.keys import Keys
-from trioaction.resque.queue import push, push_many
+from trioaction.resque.queue import check_queue, push, push_many
 
 MAX_BATCH_SIZE = 10_000
 PAGE = 1000
@@ -56,13 +63,18 @@ class Actions:
         keys: Keys,
         settings: FanOutSettings,
         owner: Callable[[], Awaitable[str]],
+        *,
+        fan_outs: FanOuts | None = None,
     ) -> None:
-        """``owner`` registers this process in the fleet, if need be, and returns its id."""
+        """``owner`` registers this process in the fleet, if need be, and returns its id. ``fan_outs`` is for
+        those who wait for children.
+        """
         self._registry = registry
         self._transport = transport
         self._keys = keys
         self._settings = settings
         self._owner = owner
+        self._fan_outs = fan_outs
         self._store = Store(transport, keys)
 
     async def enqueue(self, action: str, inputs: Inputs | None = None, queue: str | None = None) -> None:
@@ -115,7 +127,7 @@ class Actions:
         A checkpoint at least every 1,000 jobs, which are written together. When cancelled, or when the
         connection is lost, some may have been enqueued.
         """
-        items, orders = self._items(action, inputs, queue)
+        items, orders = ordered(partial(self._ordering, queue=queue), action, inputs)
         if isinstance(items, AsyncIterable):
             problem = "enqueue_many holds all jobs in memory; for an async iterable use fan_out"
             raise InvalidInput([FieldError("inputs", problem)])
@@ -152,8 +164,64 @@ class Actions:
         is all that there will be; the error has the id as ``fan_out_id`` and in a note.
         """
         size, ttl = self._batch_size(batch_size), self._ttl(result_ttl)
-        items, orders = self._items(action, inputs, queue)
+        items, orders = ordered(partial(self._ordering, queue=queue), action, inputs)
         return await detached.fan_out(self._store, items, orders, owner=self._owner, batch_size=size, ttl=ttl)
+
+    def open_fan_out(
+        self,
+        *,
+        queue: str | None = None,
+        on_failure: OnFailure = "cancel",
+        batch_size: int | None = None,
+        result_ttl: float | timedelta | None = None,
+    ) -> AbstractAsyncContextManager[FanOut]:
+        """Start children inside of an ``async with`` block, which ends when all of them have ended.
+
+        It is to jobs on a fleet what ``trio.open_nursery()`` is to tasks. A child that fails cancels the
+        others and the body, and the block raises a group with a ChildFailed for each that failed by itself.
+        With ``on_failure="collect"`` failures do nothing, and are read from `FanOut.outcomes` or
+        `FanOut.failures`. Options are those of `fan_out`; ``queue`` is for all children that name none.
+
+        Entering and leaving are checkpoints. Cancelled, or with an error in the body, the block cancels its
+        children, wherever they run, and waits until they have ended. Should this process die, they are
+        cancelled too. Where Redis is away for longer than ``[fan_out] patience``, it raises RedisUnavailable
+        and cancels them when Redis is back.
+        """
+        if on_failure not in ("cancel", "collect"):
+            raise InvalidInput([FieldError("on_failure", f'"cancel" or "collect", not {on_failure!r}')])
+        if queue is not None:
+            check_queue(queue)
+        size, ttl = self._batch_size(batch_size), self._ttl(result_ttl)
+        terms = Terms(on_failure=on_failure, batch_size=size, ttl=ttl)
+        return attached.open_fan_out(self._attached(), partial(self._ordering, queue=queue), terms)
+
+    async def run_and_wait(
+        self,
+        action: str,
+        inputs: Inputs | None = None,
+        queue: str | None = None,
+        *,
+        result_ttl: float | timedelta | None = None,
+    ) -> Any:
+        """Run an action as a background job, and return its result. A fan-out of one, see `open_fan_out`.
+
+        Raises ChildFailed if it fails, and ResultTooLarge for a result over 64 KiB. A checkpoint; when
+        cancelled, the job is cancelled too, and has ended when this ends.
+        """
+        job = order(self._registry, action, inputs, queue)
+        terms = Terms(on_failure="collect", batch_size=1, ttl=self._ttl(result_ttl), delete=True)
+        return await attached.run_and_wait(self._attached(), terms, job)
+
+    async def cancel_fan_out(self, fan_out_id: str) -> bool:
+        """Cancel a fan-out: children that wait never run, those that run are cancelled wherever they do.
+
+        Returns before they have ended. False if all had ended already, and for an unknown or expired id. A
+        checkpoint; when cancelled, it may have happened. An open fan-out's block ends without an error.
+        """
+        if not _FAN_OUT_ID.fullmatch(fan_out_id):
+            await trio.lowlevel.checkpoint()
+            return False
+        return await self._store.cancel(fan_out_id)
 
     async def fan_out_status(
         self, fan_out_id: str, *, offset: int = 0, limit: int | None = None
@@ -180,21 +248,16 @@ class Actions:
             # entries only join at the end: the first ones are those of the first moment
             results += _entries(page.results[: max(0, snapshot.result_count - first)])
             errors += _entries(page.errors[: max(0, snapshot.error_count - first)])
+        errors += _cancelled(snapshot, offset, most - len(errors))
         return _status(snapshot, results, errors)
 
-    def _items(
-        self,
-        action: str | Iterable[Inputs] | AsyncIterable[Inputs],
-        inputs: ManyMore | None,
-        queue: str | None,
-    ) -> tuple[Iterable[Any] | AsyncIterable[Any], Orders]:
-        """What to enqueue, in the one or the other form."""
-        if isinstance(action, str):
-            return _many(inputs), Orders(self._registry, action, queue)
-        if inputs is not None:
-            problem = "items that name their actions have their inputs in them; pass no others"
-            raise InvalidInput([FieldError("inputs", problem)])
-        return _many(action), Orders(self._registry, None, queue)
+    def _ordering(self, action: str | None, *, queue: str | None) -> Orders:
+        return Orders(self._registry, action, queue)
+
+    def _attached(self) -> FanOuts:
+        if self._fan_outs is None:
+            raise RuntimeError("These Actions were made without FanOuts: nothing can wait for children here")
+        return self._fan_outs
 
     def _batch_size(self, size: int | None) -> int:
         if size is None:
@@ -233,15 +296,6 @@ def _element(job: Order, index: int | None = None) -> bytes:
         raise PayloadTooLarge(f"Item {index}: {error.message}") from None
 
 
-def _many(items: Any) -> Iterable[Any] | AsyncIterable[Any]:
-    one = isinstance(items, (Mapping, str, bytes))
-    if one or not isinstance(items, (Iterable, AsyncIterable)):
-        kind = type(cast("object", items)).__name__
-        problem = f"a list (or another iterable) of inputs is wanted, not {kind}"
-        raise InvalidInput([FieldError("inputs", problem)])
-    return cast("Iterable[Any] | AsyncIterable[Any]", items)
-
-
 def _second(name: str, seconds: float, *, since: float) -> int:
     """The first whole second that is not before the moment."""
     _check_number(name, seconds)
@@ -261,7 +315,14 @@ def _check_page(offset: int, limit: int | None) -> None:
 
 
 def _entries(encoded: Iterable[bytes]) -> list[dict[str, Any]]:
-    return [from_json(entry) for entry in encoded]
+    return [public(from_json(entry)) for entry in encoded]
+
+
+def _cancelled(snapshot: Snapshot, offset: int, most: int) -> list[dict[str, Any]]:
+    """The entries of children that were cancelled, which come behind the errors."""
+    first = max(0, offset - snapshot.error_count)
+    indexes = islice(indexes_in(snapshot.cancelled_bits), first, first + most)
+    return [cancelled_entry(index) for index in indexes]
 
 
 def _status(snapshot: Snapshot, results: list[dict[str, Any]], errors: list[dict[str, Any]]) -> FanOutStatus:

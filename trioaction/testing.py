@@ -34,11 +34,12 @@ from trioaction.action import Action
 from trioaction.api import Services, serving
 from trioaction.config import ENV_PREFIX, Settings, load_settings
 from trioaction.connection import Connection
+from trioaction.foundation import Runtime, give_back
 from trioaction.lifespan import Lifespan
 from trioaction.outcome import Outcome
 from trioaction.redis.transport import lone_error_ungrouped
 from trioaction.registry import Registry, discover, registry_of
-from trioaction.runtime import Runtime, Server, give_back, run_pool
+from trioaction.runtime import Server, run_pool
 from trioaction.work.membership import Membership
 
 __all__ = ["Booted", "CommandResult", "booted"]

@@ -14,14 +14,15 @@ from trioaction.action import Action
 from trioaction.config import FanOutSettings, TaskSettings
 from trioaction.executor import Executor
 from trioaction.fanout.store import Store
+from trioaction.fanout.waiting import FanOuts
 from trioaction.redis.doorbell import open_doorbell
 from trioaction.registry import registry_of
 from trioaction.tasks import Actions
+from trioaction.work.crew import Crew, Tally
 from trioaction.work.identity import this_process
 from trioaction.work.membership import Membership
 from trioaction.work.pool import Pool
 from trioaction.work.quiet import Quiet
-from trioaction.work.shift import Crew, Tally
 
 
 @dataclass
@@ -33,6 +34,8 @@ class Working:
     actions: Actions
     pool: Pool
     tally: Tally
+    fan_outs: FanOuts
+    executor: Executor
     draining: trio.Event = field(default_factory=trio.Event)
     ended: trio.Event = field(default_factory=trio.Event)
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
@@ -66,6 +69,7 @@ async def working(
         executor = Executor(registry, timeout=30, threads=5, job_threads=slots)
         tally = Tally()
         async with open_doorbell(url, prefixes=[keys.queue("")], name="bell", safety=15) as bell:
+            fan_outs = FanOuts(url, transport, keys, member.join, heartbeat=tasks.heartbeat, patience=10)
             crew = Crew(
                 transport=transport,
                 keys=keys,
@@ -75,11 +79,15 @@ async def working(
                 settings=tasks,
                 tally=tally,
                 quiet=quiet or Quiet(),
+                fan_outs=fan_outs,
             )
-            actions = Actions(registry, transport, keys, FanOutSettings(), member.join)
-            it = Working(fleet, member, actions, Pool(crew, Store(transport, keys)), tally)
+            actions = Actions(registry, transport, keys, FanOutSettings(), member.join, fan_outs=fan_outs)
+            it = Working(
+                fleet, member, actions, Pool(crew, Store(transport, keys)), tally, fan_outs, executor
+            )
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(member.run)
+                nursery.start_soon(fan_outs.run)
                 nursery.start_soon(it.run)
                 yield it
                 await it.drain()

@@ -132,8 +132,8 @@ async def test_a_job_that_comes_while_a_look_is_under_way_is_not_overlooked(
         await processed(it, 1)
         await wait_all_tasks_blocked(0.01)  # at rest: the next look comes from the next ring
 
-        async def answered_late(cycle: Cycle, outcomes: Any, free: Any, now: float) -> Exchange:
-            reply = await exchange(cycle, outcomes, free, now)
+        async def answered_late(cycle: Cycle, outcomes: Any, free: Any, now: float, **more: Any) -> Exchange:
+            reply = await exchange(cycle, outcomes, free, now, **more)
             looks.append(bool(reply.popped))
             if len(looks) == 1:
                 await it.fleet.push("q", element(2))
@@ -154,10 +154,10 @@ async def test_a_look_whose_answer_is_lost_while_nobody_listens_is_made_again(
 ) -> None:
     exchange, looks = Cycle.exchange, 0
 
-    async def lost_once(cycle: Cycle, *args: Any) -> Exchange:
+    async def lost_once(cycle: Cycle, *args: Any, **more: Any) -> Exchange:
         nonlocal looks
         looks += 1
-        reply = await exchange(cycle, *args)
+        reply = await exchange(cycle, *args, **more)
         if looks == 30:
             raise ConnectionLost("cut", maybe_ran=True)
         return reply

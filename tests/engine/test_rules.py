@@ -17,13 +17,14 @@ from redis.exceptions import OutOfMemoryError
 from structlog.testing import capture_logs
 
 from trioaction.action import Action, Task
+from trioaction.events import Events
 from trioaction.redis.transport import ConnectionLost
 from trioaction.work.cycle import MAX_BYTES, MAX_ITEMS, RECONCILE, Completion, Cycle, Exchange
 from trioaction.work.membership import DISSOLVE, HEARTBEAT, dissolve
+from trioaction.work.outbox import Outbox
 from trioaction.work.promotion import Promotion
 from trioaction.work.recurring import PLAN
 from trioaction.work.scheduler import LEAD
-from trioaction.work.shift import Shift
 
 ODD = [
     b'{ "class" : "test:job",\n"args":[ {"big": 12345678901234567890, "none": [], "text": "\\u00e9/"} ] }',
@@ -174,11 +175,11 @@ async def test_what_has_ended_but_is_not_acknowledged_is_no_stray(
     child, cut = Child.fresh(), trio.Event()
     exchange = Cycle.exchange
 
-    async def lost(cycle: Cycle, outcomes: Any, free: Any, now: float) -> Exchange:
+    async def lost(cycle: Cycle, outcomes: Any, free: Any, now: float, **more: Any) -> Exchange:
         if outcomes and not cut.is_set():
             cut.set()
             raise ConnectionLost("the cable", maybe_ran=True)
-        return await exchange(cycle, outcomes, free, now)
+        return await exchange(cycle, outcomes, free, now, **more)
 
     monkeypatch.setattr(Cycle, "exchange", lost)
     async with working(redis_url, namespace, child) as it:
@@ -210,11 +211,11 @@ async def test_an_outcome_that_redis_refuses_for_a_while_is_kept(redis_url: str,
 
 async def test_one_exchange_hands_in_so_many_outcomes_and_bytes(redis_url: str, namespace: str) -> None:
     async with working(redis_url, namespace, Child.fresh()) as it:
-        shift = Shift(it.pool._crew, "py-h:1.aaaaaa")
+        outbox = Outbox(it.tally, Events())
 
         def batch(count: int, size: int) -> int:
-            shift._outcomes = [Completion(slot=n, token=1, failure=b"x" * size) for n in range(count)]
-            return len(shift._batch())
+            outbox.outcomes = [Completion(slot=n, token=1, failure=b"x" * size) for n in range(count)]
+            return len(outbox.batch())
 
         assert batch(MAX_ITEMS + 1, 0) == MAX_ITEMS
         assert batch(10, MAX_BYTES // 3) == 3

@@ -14,6 +14,7 @@ from trioaction import errors
 from trioaction.errors import (
     ActionCrashed,
     ActionError,
+    ChildFailed,
     FieldError,
     InvalidInput,
     MethodNotAllowed,
@@ -68,6 +69,9 @@ def made(name: str) -> TrioactionError:
         return cls([FieldError("age", "too young", 3), FieldError("name", "missing")])
     if cls is MethodNotAllowed:
         return cls("only GET", allowed=("GET",))
+    if cls is ChildFailed:
+        about = {"action": "a", "index": 0, "params": {}}
+        return cls("what went wrong", **about, remote_type="KeyError", remote_message="secret")
     return cls("test:action" if cls is ActionCrashed else "what went wrong")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from importlib.metadata import version
 
 from trioaction.config import Settings
-from trioaction.runtime import Runtime
+from trioaction.foundation import Runtime
 
 
 def banner(runtime: Runtime, url: str) -> list[str]:

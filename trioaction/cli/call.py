@@ -23,9 +23,9 @@ from trioaction.cli.project import project
 from trioaction.config import Settings
 from trioaction.connection import Connection
 from trioaction.errors import TrioactionError, UnknownAction
+from trioaction.foundation import command_runtime
 from trioaction.outcome import Outcome, encode_result
 from trioaction.registry import Registry
-from trioaction.runtime import command_runtime
 
 
 def call_action(name: str, words: Sequence[str]) -> int:

@@ -6,7 +6,7 @@ Both forms are here: one action with many inputs, and items that name an action 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from typing import Any, cast
 
 from trioaction.errors import FieldError, InvalidInput
@@ -16,7 +16,7 @@ from trioaction.resque.queue import check_queue
 DEFAULT_QUEUE = "default"
 _ITEM_KEYS = frozenset({"action", "inputs", "queue"})
 
-
+Items = Iterable[Any] | AsyncIterable[Any]
 Order = tuple[str, str, Any]
 """One job to be: its action, its queue, and its inputs, which are not looked at yet."""
 
@@ -60,12 +60,12 @@ class Orders:
     @property
     def actions(self) -> str | list[str]:
         """The actions so far, in the order in which they came up; a text if there is one."""
-        return _shown(self._actions)
+        return shown(self._actions)
 
     @property
     def queues(self) -> str | list[str]:
         """The queues so far, as `actions`."""
-        return _shown(self._queues)
+        return shown(self._queues)
 
     def _route(self, action: str, queue: str | None) -> tuple[str, str]:
         """Action and queue; there are few pairs, and many items of each."""
@@ -76,6 +76,30 @@ class Orders:
             self._routes[action, queue] = route
             self._actions[route[0]] = self._queues[route[1]] = None
         return route
+
+
+def ordered(
+    ordering: Callable[[str | None], Orders], action: str | Items, inputs: Items | None
+) -> tuple[Items, Orders]:
+    """What to do, in the one form (an action and inputs) or the other (items); ``ordering`` makes `Orders`.
+
+    Raises InvalidInput for anything else.
+    """
+    if isinstance(action, str):
+        return _many(inputs), ordering(action)
+    if inputs is not None:
+        problem = "items that name their actions have their inputs in them; pass no others"
+        raise InvalidInput([FieldError("inputs", problem)])
+    return _many(action), ordering(None)
+
+
+def _many(items: Any) -> Items:
+    one = isinstance(items, (Mapping, str, bytes))
+    if one or not isinstance(items, (Iterable, AsyncIterable)):
+        kind = type(cast("object", items)).__name__
+        problem = f"a list (or another iterable) of inputs is wanted, not {kind}"
+        raise InvalidInput([FieldError("inputs", problem)])
+    return cast("Items", items)
 
 
 def _check_item(index: int, item: Any) -> None:
@@ -101,7 +125,8 @@ def _problem(item: Any) -> str | None:
     return None
 
 
-def _shown(names: Iterable[str]) -> str | list[str]:
+def shown(names: Iterable[str]) -> str | list[str]:
+    """Names as callers see them: a text if there is one."""
     listed = list(names)
     return listed[0] if len(listed) == 1 else listed
 

@@ -29,7 +29,7 @@ PATIENCE = 0.5
 class FleetState:
     """What was found; what is missing could not be read, or has the wrong type.
 
-    ``queues`` are the lengths, ``ended`` the jobs that were ever "processed" or "failed".
+    ``queues`` are the lengths, ``ended`` the jobs that were ever "processed", "failed" or "cancelled".
     """
 
     queues: dict[str, int]
@@ -84,13 +84,14 @@ class Fleet:
                 ("ZRANGE", keys.retry, 0, 0, "WITHSCORES"),
                 ("GET", keys.stat("processed")),
                 ("GET", keys.stat("failed")),
+                ("GET", keys.stat("cancelled")),
             ]
         )
-        known, processes, failed, retrying, delayed, retry, processed, failures = replies
+        known, processes, failed, retrying, delayed, retry, *ended = replies
         now = self._clock()
         return FleetState(
             queues=await self._lengths(members),
-            ended={"processed": _counted(processed), "failed": _counted(failures)},
+            ended=dict(zip(("processed", "failed", "cancelled"), map(_counted, ended), strict=True)),
             known_queues=_size(known),
             processes=_size(processes),
             failed_list=_size(failed),

@@ -26,7 +26,7 @@ from trioaction.events import Events
 from trioaction.meter import BOUNDS, Meter
 from trioaction.metrics.fleet import Fleet, FleetState
 from trioaction.redis.transport import Transport
-from trioaction.work.shift import Tally
+from trioaction.work.crew import Tally
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +94,11 @@ class _Collector(Collector):
         )
         jobs.add_metric(("processed",), tally.processed)
         jobs.add_metric(("failed",), tally.failed)
+        jobs.add_metric(("cancelled",), tally.cancelled)
         yield jobs
+        yield GaugeMetricFamily(
+            "trioaction_jobs_parked", "Jobs of this process that wait for children of theirs.", tally.parked
+        )
         yield GaugeMetricFamily("trioaction_slots", "Jobs that this process runs at most.", self._from.slots)
         yield GaugeMetricFamily(
             "trioaction_redis_up", "Is this process connected to Redis?", self._from.transport.connected

@@ -1,8 +1,8 @@
 """Wakes who waits for work: Redis pushes a message for every write under some key prefixes.
 
 Owns a connection with CLIENT TRACKING in broadcast mode, and what replaces it where that is not to be
-had: a poll. A ring says "look again", never what has changed: it may come late, once for many writes, or
-for no reason. This module never reads or writes a key.
+had: a poll. A ring says "look again", and at most at which keys, never what has changed: it may come late,
+once for many writes, or for no reason. This module never reads or writes a key.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ LONGEST_POLL = 1.0
 PATIENCE = 1.0
 """Seconds that arming and disarming may take. A server with no place for one more client may have none for
 long, a connection may be half open, and who waits here has jobs to see to."""
+MOST_NAMES = 10_000
+"""Names of keys that are kept for who asks for them; more are as good as all."""
 _OFF = ("CLIENT", "TRACKING", "OFF")
 
 
@@ -41,6 +43,7 @@ class Doorbell:
         self._safety = safety
         self._transport: Transport | None = None
         self._bell = trio.Event()
+        self._names: set[bytes] | None = None
         self._wanted = False
         self._tracking = False
         self._can_track = False
@@ -58,7 +61,13 @@ class Doorbell:
 
     def ring(self) -> None:
         """Wake the waiting task, or let its next `wait` return at once."""
+        self._names = None
         self._bell.set()
+
+    def names(self) -> set[bytes] | None:
+        """The keys that were written since the last call; None if it may have been any of them."""
+        names, self._names = self._names, set()
+        return names
 
     async def arm(self) -> None:
         """Ask to be told of every later write: a look made after this misses nothing.
@@ -95,6 +104,8 @@ class Doorbell:
         """
         with trio.move_on_after(self._patience()) as scope:
             await self._bell.wait()
+        if scope.cancelled_caught:
+            self._names = None
         if scope.cancelled_caught and self._wanted:
             self._quiet_polls += 1
             await self._track()
@@ -153,8 +164,15 @@ class Doorbell:
 
     def hear(self, message: list[Any]) -> None:
         """A push message. FLUSHALL comes as an invalidation too, of no key in particular."""
-        if message and message[0] == b"invalidate":
+        if not message or message[0] != b"invalidate":
+            return
+        if self._names is None or message[1] is None:
             self.ring()
+            return
+        self._names.update(message[1])
+        if len(self._names) > MOST_NAMES:
+            self._names = None
+        self._bell.set()
 
     def lost(self) -> None:
         """The connection is gone: who waits for its next message would wait too long, and must poll."""

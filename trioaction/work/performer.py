@@ -16,13 +16,22 @@ import trio
 
 from trioaction.connection import Connection, JobContext
 from trioaction.errors import InvalidInput, JobError, PoisonJob, ResultNotJson, TrioactionError
-from trioaction.events import JOB_RETRIED, POISON_JOB, SLOW_JOB, UNREADABLE_JOB, Events
+from trioaction.events import (
+    CHILD_CANCELLED,
+    JOB_RETRIED,
+    POISON_JOB,
+    SLOW_JOB,
+    UNREADABLE_JOB,
+    Events,
+)
 from trioaction.executor import Executor
-from trioaction.fanout.record import encode_entry
+from trioaction.fanout.entries import encode_entry
+from trioaction.fanout.record import is_attached
+from trioaction.meter import UNKNOWN
 from trioaction.outcome import Outcome
 from trioaction.resque.keys import worker_name
-from trioaction.resque.payload import Job, child_of, decode, failed_entry, next_attempt
-from trioaction.work.cycle import Completion, Popped
+from trioaction.resque.payload import Job, action_of, child_of, decode, failed_entry, next_attempt
+from trioaction.work.cycle import Completion, Place, Popped
 from trioaction.work.retries import retry_in
 from trioaction.work.slot import Slot
 
@@ -56,41 +65,50 @@ class Performer:
     async def perform(self, popped: Popped, slot: Slot) -> Completion:
         """Run a job to its end. A checkpoint if the action is one.
 
-        When cancelled the job has not finished: it stays in flight, or was `overdue`.
+        When cancelled the job has not finished: it stays in flight, or was told to end (`stopped`).
         """
         try:
             job = decode(popped.raw)
         except JobError as error:
             self._events.tell(UNREADABLE_JOB, queue=popped.queue, error=error.message)
-            return self._unreadable(popped, error)
+            return self._unreadable(popped, slot.place, error)
         if popped.deaths is not None and self.gives_up(popped):
             error = PoisonJob(popped.deaths)
             self._events.tell(POISON_JOB, action=job.action, queue=popped.queue, deaths=popped.deaths)
-            return self._completion(popped, job, Outcome(error=error, exception=error))
+            return self._completion(popped, slot, job, Outcome(error=error, exception=error))
         outcome = await self._executor.execute(
             job.action, job.inputs, self._connection(popped, job), deadline=slot
         )
-        if not outcome.ok and not slot.expired:
+        if not outcome.ok and not slot.stopped:
             # at shutdown it may be its clean-up that failed: the job has not had its time, nor an attempt
             await trio.lowlevel.checkpoint_if_cancelled()
-        if outcome.seconds > self._slow:
-            self._events.tell(
-                SLOW_JOB, action=job.action, queue=popped.queue, seconds=round(outcome.seconds, 3)
-            )
-        return self._completion(popped, job, outcome)
+        seconds = outcome.seconds - slot.paused
+        if seconds > self._slow:
+            self._events.tell(SLOW_JOB, action=job.action, queue=popped.queue, seconds=round(seconds, 3))
+        return self._completion(popped, slot, job, outcome)
 
     def gives_up(self, popped: Popped) -> bool:
         """Has this job taken so many processes with it that it will not be run?"""
         return popped.deaths is not None and 0 < self._max_deaths <= popped.deaths
 
-    def overdue(self, popped: Popped, slot: Slot) -> tuple[Completion, trio.Event | None]:
-        """What a job that was cancelled by its deadline comes to; also an event, if its thread goes on."""
+    def stopped(self, popped: Popped, slot: Slot) -> tuple[Completion, trio.Event | None]:
+        """What a job comes to that was told to end, and did; also an event, if its thread goes on."""
+        if slot.stopped == "cancelled":
+            return self.cancelled(popped, slot.place), slot.thread and slot.thread.lingering
         job = decode(popped.raw)
         connection = self._connection(popped, job)
         outcome = self._executor.overdue(
             job.action, job.inputs, connection, seconds=slot.seconds, thread=slot.thread
         )
-        return self._completion(popped, job, outcome), outcome.lingering
+        return self._completion(popped, slot, job, outcome), outcome.lingering
+
+    def cancelled(self, popped: Popped, place: Place) -> Completion:
+        """The end of the child of a cancelled fan-out, if it came to no other one."""
+        child, action = child_of(popped.raw), action_of(popped.raw)
+        assert child is not None
+        known = action if action in self._executor.registry else UNKNOWN
+        self._events.tell(CHILD_CANCELLED, action=known, fan_out=child.fan_out_id)
+        return Completion(place, popped.token, fan_out=child.fan_out_id, child_index=child.index)
 
     def _connection(self, popped: Popped, job: Job) -> Connection:
         worker = worker_name(self._process, popped.slot)
@@ -99,25 +117,28 @@ class Performer:
         context = JobContext(popped.queue, worker, fan_out, index, job.attempt)
         return Connection("task", f"job:{worker}:{popped.token}", job=context)
 
-    def _completion(self, popped: Popped, job: Job, outcome: Outcome) -> Completion:
-        again = None if outcome.ok else self._again(popped, job, outcome)
+    def _completion(self, popped: Popped, slot: Slot, job: Job, outcome: Outcome) -> Completion:
+        place = slot.place  # where the job is now: it may have been parked
+        # nobody wants another attempt of a child that was cancelled
+        is_last = outcome.ok or slot.stopped == "cancelled"
+        again = None if is_last else self._again(popped, place, job, outcome)
         if again is not None:
             return again
         fan_out, index, entry = "", 0, b""
         if job.child is not None:
             fan_out, index = job.child.fan_out_id, job.child.index
             try:
-                entry = self._entry(job, index, outcome)
+                entry = self._entry(job, fan_out, index, outcome)
             except ResultNotJson as error:
                 # nobody could read the result, so the child has not done its work
                 outcome = Outcome(error=error, exception=error)
-                entry = self._entry(job, index, outcome)
+                entry = self._entry(job, fan_out, index, outcome)
         failure = b""
         if outcome.error is not None:
-            failure = self._failure(popped, outcome.exception or outcome.error)
-        return Completion(popped.slot, popped.token, failure, fan_out, index, entry, *_recurring(job))
+            failure = self._failure(popped, place, outcome.exception or outcome.error)
+        return Completion(place, popped.token, failure, fan_out, index, entry, *_recurring(job))
 
-    def _again(self, popped: Popped, job: Job, outcome: Outcome) -> Completion | None:
+    def _again(self, popped: Popped, place: Place, job: Job, outcome: Outcome) -> Completion | None:
         """The end of an attempt that is not the last one."""
         registry = self._executor.registry
         error = outcome.exception or outcome.error
@@ -142,9 +163,9 @@ class Performer:
         due = math.ceil(self._clock() * 1000) + delay
         fan_out, index = ("", 0) if job.child is None else (job.child.fan_out_id, job.child.index)
         child = (fan_out, index, b"")
-        return Completion(popped.slot, popped.token, b"", *child, *_recurring(job), element, due, delay)
+        return Completion(place, popped.token, b"", *child, *_recurring(job), element, due, delay)
 
-    def _entry(self, job: Job, index: int, outcome: Outcome) -> bytes:
+    def _entry(self, job: Job, fan_out: str, index: int, outcome: Outcome) -> bytes:
         registry = self._executor.registry
         secrets = registry.get(job.action).secrets if job.action in registry else frozenset[str]()
         return encode_entry(
@@ -154,20 +175,24 @@ class Performer:
             secrets=secrets,
             result=outcome.result,
             error=outcome.error,
+            remote=outcome.exception if is_attached(fan_out) else None,
         )
 
-    def _unreadable(self, popped: Popped, error: TrioactionError) -> Completion:
-        failure = self._failure(popped, error)
+    def _unreadable(self, popped: Popped, place: Place, error: TrioactionError) -> Completion:
+        failure = self._failure(popped, place, error)
         child = child_of(popped.raw)
         if child is None:
-            return Completion(popped.slot, popped.token, failure)
-        entry = encode_entry(index=child.index, action="", params={}, secrets=frozenset(), error=error)
-        return Completion(popped.slot, popped.token, failure, child.fan_out_id, child.index, entry)
+            return Completion(place, popped.token, failure)
+        remote = error if is_attached(child.fan_out_id) else None
+        entry = encode_entry(
+            index=child.index, action="", params={}, secrets=frozenset(), error=error, remote=remote
+        )
+        return Completion(place, popped.token, failure, child.fan_out_id, child.index, entry)
 
-    def _failure(self, popped: Popped, error: BaseException) -> bytes:
+    def _failure(self, popped: Popped, place: Place, error: BaseException) -> bytes:
         return failed_entry(
             popped.raw,
-            worker=worker_name(self._process, popped.slot),
+            worker=worker_name(self._process, place),
             queue=popped.queue,
             error=error,
             now=datetime.fromtimestamp(self._clock(), UTC),

@@ -11,7 +11,8 @@ from redis.exceptions import RedisError
 
 from trioaction.fanout.store import Store
 from trioaction.resque.payload import child_of
-from trioaction.work.shift import FIRST_PAUSE, LONGEST_PAUSE, Crew, Shift
+from trioaction.work.crew import Crew
+from trioaction.work.shift import FIRST_PAUSE, LONGEST_PAUSE, Shift
 
 log = structlog.stdlib.get_logger("trioaction.jobs")
 
@@ -29,7 +30,7 @@ class Pool:
 
     @property
     def running(self) -> int:
-        """How many jobs run now."""
+        """How many jobs have not ended, with those that are parked."""
         return len(self._shift.running) if self._shift else 0
 
     async def run(self, draining: trio.Event) -> None:
@@ -76,7 +77,8 @@ class Pool:
             done, bad = tally.processed - processed, tally.failed - failed
             processed, failed = tally.processed, tally.failed
             if done or bad:
-                log.info("jobs", processed=done, failed=bad, running=self.running, seconds=SUMMARY_EVERY)
+                now = {"running": self.running - tally.parked, "parked": tally.parked}
+                log.info("jobs", processed=done, failed=bad, **now, seconds=SUMMARY_EVERY)
 
     async def _keep_fan_outs(self) -> None:
         """Restore the TTL of fan-outs whose children run for long."""

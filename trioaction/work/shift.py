@@ -7,74 +7,30 @@ known to be in Redis is kept: an outcome is dropped only when Redis has it, or w
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 
 import trio
 from redis.exceptions import RedisError
+from trio.lowlevel import current_task
 
-from trioaction.config import TaskSettings
-from trioaction.events import (
-    CHILD_NOT_COUNTED,
-    EXCHANGE_FAILED,
-    KEY_OF_WRONG_TYPE,
-    OUTCOME_DROPPED,
-    RECONCILED,
-    SUSPECT_STARTED,
-    Events,
-)
-from trioaction.executor import Executor
-from trioaction.redis.doorbell import Doorbell
-from trioaction.redis.transport import Transport
-from trioaction.resque.keys import Keys
+from trioaction.events import EXCHANGE_FAILED, KEY_OF_WRONG_TYPE, RECONCILED, SUSPECT_STARTED
+from trioaction.fanout.parking import CURRENT_PARKING
+from trioaction.fanout.store import Store
 from trioaction.resque.payload import action_of
 from trioaction.work.appetite import Appetite
-from trioaction.work.cycle import (
-    MAX_BYTES,
-    MAX_ITEMS,
-    Completion,
-    Cycle,
-    Exchange,
-    Fenced,
-    Popped,
-)
-from trioaction.work.membership import Membership
+from trioaction.work.cancelling import Cancelling
+from trioaction.work.crew import Crew
+from trioaction.work.cycle import MAX_BYTES, MAX_ITEMS, Completion, Cycle, Exchange, Fenced, Popped
+from trioaction.work.outbox import Outbox
+from trioaction.work.parking import SlotParking
 from trioaction.work.performer import Performer
-from trioaction.work.quiet import Quiet
-from trioaction.work.slot import Deadlines, Slot
+from trioaction.work.slot import Slot
+from trioaction.work.slots import Slots
+from trioaction.work.suspect import Suspect
 
 LAST_WORDS = 5.0
 """Seconds to hand in, at the end, what finished while the rest was being cancelled."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
-ALONE = 300.0
-"""Seconds that all others wait for a suspect, until it begins and then until it ends: else a job without a
-time-out would have the process for itself for ever."""
-
-
-@dataclass(slots=True)
-class Tally:
-    """Jobs that this process has finished since it started."""
-
-    processed: int = 0
-    failed: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Crew:
-    """What every shift of a pool works with."""
-
-    transport: Transport
-    keys: Keys
-    executor: Executor
-    membership: Membership
-    bell: Doorbell
-    settings: TaskSettings
-    tally: Tally
-    events: Events = field(default_factory=Events)
-    quiet: Quiet = field(default_factory=Quiet)
-    clock: Callable[[], float] = time.time
 
 
 class Shift:
@@ -94,22 +50,31 @@ class Shift:
         self._cycle = Cycle(
             crew.transport, crew.keys, process, crew.settings.queues, crew.membership.lease_ms
         )
-        self._deadlines = Deadlines()
-        numbers = range(1, crew.settings.concurrency + 1)
-        self._slots = {number: Slot(number, self._deadlines) for number in numbers}
-        self._free = set(self._slots)
+        self._slots = Slots(
+            crew.settings.concurrency,
+            crew.settings.max_parked,
+            start=self._start,
+            wake=self._wake,
+            tally=crew.tally,
+            events=crew.events,
+        )
         # half of the slots at a time: the one half runs while Redis fills the other
-        self._share = min(MAX_ITEMS, (len(self._slots) + 1) // 2)
-        self._suspect: Popped | None = None
-        """Waits until all others have ended, then runs; until its end no job is taken, within bounds."""
-        self._suspect_until = math.inf
-        self._outcomes: list[Completion] = []
+        self._share = min(MAX_ITEMS, (crew.settings.concurrency + 1) // 2)
+        self._suspect = Suspect()
+        self._outbox = Outbox(crew.tally, crew.events)
+        self._cancelling = Cancelling(Store(crew.transport, crew.keys), self._wake)
+        self._nursery: trio.Nursery | None = None
         self._scope = trio.CancelScope()
         self._woken = trio.Event()
         self._drained = trio.Event()
         self._stopping = False
-        self._fenced = False
+        self._closing = False
+        """Is what runs being cancelled, because the grace period is over?"""
+        self._all_ended = False
+        """Is there no task any more that could run a job?"""
         self._hungry = True
+        self._looked_at: list[str] | None = None
+        """The queues of the last look, if it was not at all of them."""
         self._listening = False
         self._appetite = Appetite()
         self._generation = crew.transport.generation
@@ -119,27 +84,26 @@ class Shift:
 
     @property
     def running(self) -> list[Popped]:
-        """The jobs that have not finished, with a suspect that has not begun."""
-        waiting = [self._suspect] if self._suspect is not None and self._suspect_waits else []
-        return self._started + waiting
-
-    @property
-    def _started(self) -> list[Popped]:
-        return [slot.job for slot in self._slots.values() if slot.job is not None]
-
-    @property
-    def _suspect_waits(self) -> bool:
-        return self._suspect is not None and self._slots[self._suspect.slot].job is None
-
-    @property
-    def _is_overlong(self) -> bool:
-        """Has a suspect kept the others waiting for too long?"""
-        return self._suspect is not None and trio.current_time() >= self._suspect_until
+        """The jobs that have not finished: parked ones too, and a suspect that has not begun."""
+        started = [slot.job for slot in self._slots.all if slot.job is not None]
+        return started + ([self._suspect.job] if self._suspect.job and self._suspect.waits else [])
 
     @property
     def _wants(self) -> bool:
         """Is there reason to look for jobs?"""
-        return self._hungry and not self._stopping and not self._crew.quiet.on and self._suspect is None
+        hungry = self._hungry and not self._stopping and not self._crew.quiet.on
+        return hungry and self._suspect.job is None and self._sources != []
+
+    @property
+    def _sources(self) -> list[str] | None:
+        """The queues to take jobs from; None is all."""
+        return self._slots.awaited(self._crew.settings.queues) if self._slots.is_crowded else None
+
+    @property
+    def _may_start_suspect(self) -> bool:
+        if not self._suspect.waits or self._closing:
+            return False
+        return not self._slots.runs_any or self._suspect.is_overlong
 
     async def run(self, draining: trio.Event) -> None:
         """Work until fenced, or until drained: no new jobs, and the grace period for those that run.
@@ -148,27 +112,38 @@ class Shift:
         the grace period.
         """
         self._crew.membership.on_fenced = self._fence
+        self._crew.fan_outs.on_cancelled = self._cancelling.hear
+        self._crew.fan_outs.listen()
         with self._scope:
             async with trio.open_nursery() as nursery:
-                for slot in self._slots.values():
-                    nursery.start_soon(self._work, slot)
-                nursery.start_soon(self._deadlines.watch, self._slots.values())
+                nursery.start_soon(self._slots.deadlines.watch, self._slots.all)
                 nursery.start_soon(self._listen)
                 nursery.start_soon(self._resume_after_quiet)
                 nursery.start_soon(self._notice_reconnects)
                 nursery.start_soon(self._dispatch)
-                await draining.wait()
-                self._stopping = True
-                self._wake()
-                with trio.move_on_after(self._crew.settings.grace):
-                    await self._drained.wait()
-                nursery.cancel_scope.cancel()
-        if not self._fenced and self._outcomes:
-            with trio.move_on_after(LAST_WORDS):
+                await self._run_slots(draining)
                 await self._hand_in_the_rest()
+                nursery.cancel_scope.cancel()
+
+    async def _run_slots(self, draining: trio.Event) -> None:
+        """Within the life of the dispatcher: when jobs are cancelled, children of theirs may run here."""
+        async with trio.open_nursery() as self._nursery:
+            self._slots.open()
+            await draining.wait()
+            self._stopping = True
+            self._wake()
+            with trio.move_on_after(self._crew.settings.grace):
+                await self._drained.wait()
+            if not self._drained.is_set():
+                self._closing = True
+                self._crew.fan_outs.hurry(LAST_WORDS)
+            self._nursery.cancel_scope.cancel()
+
+    def _start(self, slot: Slot) -> None:
+        assert self._nursery is not None
+        self._nursery.start_soon(self._work, slot)
 
     def _fence(self) -> None:
-        self._fenced = True
         self._scope.cancel()
 
     def _wake(self) -> None:
@@ -176,32 +151,45 @@ class Shift:
 
     async def _work(self, slot: Slot) -> None:
         """The life of one slot."""
-        while True:
-            with slot.new_scope():
-                await self._work_until_overdue(slot)
-            if slot.job is not None:
-                await self._end_overdue(slot, slot.job)
+        CURRENT_PARKING.set(SlotParking(self._slots, slot, current_task()))
+        try:
+            while True:
+                with slot.new_scope():
+                    await self._work_until_stopped(slot)
+                if slot.job is not None:
+                    await self._end_stopped(slot, slot.job)
+        finally:
+            self._slots.leave_behind(slot)
+            self._end_if_left(slot)
 
-    async def _work_until_overdue(self, slot: Slot) -> None:
-        while not slot.expired:
+    async def _work_until_stopped(self, slot: Slot) -> None:
+        while not slot.stopped:
             job = await slot.taken()
             completion = await self._performer.perform(job, slot)
             self._ended(slot, completion)
-            self._free.add(slot.number)
+            self._slots.release(slot)
 
-    async def _end_overdue(self, slot: Slot, job: Popped) -> None:
-        completion, lingering = self._performer.overdue(job, slot)
+    async def _end_stopped(self, slot: Slot, job: Popped) -> None:
+        completion, lingering = self._performer.stopped(job, slot)
         self._ended(slot, completion)
         if lingering is not None:
             await lingering.wait()  # its outcome is known, but the thread still needs its place
-        self._free.add(slot.number)
+        self._slots.release(slot)
         self._wake()
 
+    def _end_if_left(self, slot: Slot) -> None:
+        """A job stays in flight when the pool ends; but a parent may wait here for the end of its child."""
+        job = slot.job
+        if job is not None and slot.stopped == "cancelled" and slot in self._slots.left_behind:
+            self._ended(slot, self._performer.cancelled(job, slot.place))
+
     def _ended(self, slot: Slot, completion: Completion) -> None:
-        if slot.job is self._suspect:
-            self._suspect = None
+        if slot.job is self._suspect.job:
+            self._suspect.drop()
         slot.job = None
-        self._outcomes.append(completion)
+        if self._slots.parked:
+            self._slots.left(slot)
+        self._outbox.outcomes.append(completion)
         self._wake()
 
     async def _listen(self) -> None:
@@ -221,31 +209,50 @@ class Shift:
 
     async def _notice_reconnects(self) -> None:
         """At rest nothing else wakes the dispatcher soon: the doorbell has a connection of its own."""
+        transport = self._crew.transport
         while True:
             await trio.sleep(self._crew.settings.heartbeat)
-            if self._crew.transport.generation != self._generation:
+            if transport.generation != self._generation:
                 self._wake()
+            if not transport.connected or self._pause >= LONGEST_PAUSE:
+                self._slots.let_go()
 
     async def _dispatch(self) -> None:
         while True:
-            wants = self._wants and bool(self._free)
             if self._in_doubt or self._crew.transport.generation != self._generation:
                 await self._carefully(self._reconcile)
-            elif self._outcomes or wants:
+                continue
+            if self._cancelling.unsure:
+                await self._look_for_cancelled()
+            self._tend()
+            wants = self._wants and bool(self._slots.free)
+            if self._outbox.outcomes or self._slots.moves or wants:
                 await self._carefully(self._exchange)
-            elif self._suspect_waits and (not self._started or self._is_overlong):
+            elif self._may_start_suspect:
                 self._start_suspect()
-            elif self._is_overlong:
-                self._suspect = None  # it has not killed so far: let others run beside it
+            elif self._suspect.is_overlong:
+                self._suspect.drop()  # it has not killed so far: let others run beside it
             else:
                 await self._sleep()
 
+    def _tend(self) -> None:
+        """What is done between two exchanges only, when all that Redis has given is known here."""
+        if self._cancelling.ids:
+            self._cancel_children()
+        if self._suspect.job is not None:
+            if self._suspect.job in [slot.job for slot in self._slots.parked]:
+                self._suspect.drop()  # it may wait for long, and it is others that do the work
+        elif self._slots.in_line and not self._closing:
+            self._slots.seat({outcome.slot for outcome in self._outbox.outcomes})
+        if self._looked_at is not None and self._looked_at != self._sources:
+            self._hungry, self._looked_at = True, None
+
     async def _sleep(self) -> None:
         """Wait for an outcome, a free slot, the doorbell or the end."""
-        if self._stopping and not self.running:
+        if self._all_ended or (self._stopping and not self.running):
             self._drained.set()
         self._woken = trio.Event()
-        with trio.move_on_at(math.inf if self._suspect is None else self._suspect_until):
+        with trio.move_on_at(self._suspect.until):
             await self._woken.wait()
 
     async def _carefully(self, step: Callable[[], Awaitable[None]]) -> None:
@@ -263,76 +270,63 @@ class Shift:
             self._pause = FIRST_PAUSE
 
     async def _exchange(self) -> None:
-        wants = self._wants
-        outcomes = self._batch()
-        free = self._open_slots(len(outcomes)) if wants else []
+        moves = self._slots.moves[:MAX_ITEMS]
+        all_moved = len(moves) == len(self._slots.moves)  # else Redis knows some jobs under other places
+        outcomes = self._outbox.batch() if all_moved else []
+        sources = self._sources
+        free = self._open_slots(len(outcomes)) if self._wants and all_moved else []
         self._in_doubt = True  # until there is an answer
         if free:
             self._hungry = False  # before the look: a ring from now on asks for another one
-        reply = await self._cycle.exchange(outcomes, free, self._crew.clock())
+            self._looked_at = sources
+        now = self._crew.clock()
+        reply = await self._cycle.exchange(outcomes, free, now, moves=moves, queues=sources)
         self._in_doubt = False
-        del self._outcomes[: len(outcomes)]
-        self._count(outcomes, reply)
+        del self._slots.moves[: len(moves)]
+        self._outbox.acknowledged(reply.codes)
+        self._tell_of(reply.problems)
         for job in reply.popped:
             self._take(job)
         if free:
             await self._digest(reply, len(free))
 
     def _take(self, job: Popped) -> None:
-        self._free.discard(job.slot)
+        self._slots.free.discard(int(job.slot))
         if job.deaths is not None and not self._performer.gives_up(job):
-            self._suspect, self._suspect_until = job, trio.current_time() + ALONE
-            return
-        self._slots[job.slot].give(job)
+            self._suspect.take(job)
+        else:
+            self._slots.give(job)
 
     def _start_suspect(self) -> None:
         """Redis knows that all others have ended: if the process dies now, it is the only one to blame."""
-        assert self._suspect is not None
-        self._suspect_until = trio.current_time() + ALONE
-        fields = {"queue": self._suspect.queue, "deaths": self._suspect.deaths}
-        self._crew.events.tell(SUSPECT_STARTED, action=action_of(self._suspect.raw), **fields)
-        self._slots[self._suspect.slot].give(self._suspect)
+        job = self._suspect.begin()
+        fields = {"queue": job.queue, "deaths": job.deaths}
+        self._crew.events.tell(SUSPECT_STARTED, action=action_of(job.raw), **fields)
+        self._slots.give(job)
 
-    def _batch(self) -> list[Completion]:
-        """The oldest outcomes that fit into one exchange; they stay in the list until Redis has them."""
-        size = 0
-        for number, outcome in enumerate(self._outcomes[:MAX_ITEMS]):
-            size += outcome.size
-            if size > MAX_BYTES and number:
-                return self._outcomes[:number]
-        return self._outcomes[:MAX_ITEMS]
+    def _drop_waiting_suspect(self, job: Popped) -> None:
+        self._suspect.drop()
+        self._slots.free.add(int(job.slot))
 
     def _open_slots(self, handed_in: int) -> list[int]:
-        """Slots to fill; not those whose outcome has to wait, which a new job would make an unknown one."""
-        waiting = {outcome.slot for outcome in self._outcomes[handed_in:]}
-        return sorted(self._free - waiting)[: self._share]
+        """Slots to fill; not those whose outcome has to wait, which a new job would make an unknown one.
 
-    def _count(self, outcomes: list[Completion], reply: Exchange) -> None:
-        tally = self._crew.tally
-        for outcome, code in zip(outcomes, reply.codes, strict=True):
-            if code:
-                self._report(outcome, code)
-            elif outcome.failure:
-                tally.failed += 1
-            elif not outcome.retry:
-                tally.processed += 1
-        for key in reply.problems:
+        Nor as many as parked jobs wait for, which come first.
+        """
+        waiting = {outcome.slot for outcome in self._outbox.outcomes[handed_in:]}
+        return sorted(self._slots.free - waiting)[self._slots.in_line :][: self._share]
+
+    def _tell_of(self, problems: list[str]) -> None:
+        for key in problems:
             if key not in self._told:
                 self._told.add(key)
                 self._crew.events.tell(KEY_OF_WRONG_TYPE, key=key)
 
-    def _report(self, outcome: Completion, code: str) -> None:
-        """Say what an outcome was not counted for; ``unknown`` is the job itself, the others its fan-out."""
-        if code == "unknown":
-            self._crew.events.tell(OUTCOME_DROPPED, slot=outcome.slot)
-        else:
-            self._crew.events.tell(CHILD_NOT_COUNTED, fan_out=outcome.fan_out, reason=code)
-
     async def _digest(self, reply: Exchange, free: int) -> None:
         """Decide from what a look found whether to look again at once, or to wait for the doorbell."""
         size = sum(len(job.raw) for job in reply.popped)
-        full = len(reply.popped) == free or size >= MAX_BYTES
-        self._appetite.looked(found=bool(reply.popped), full=full)
+        full = len(reply.popped) == free or size >= MAX_BYTES or reply.cut
+        self._appetite.looked(found=bool(reply.popped) or reply.cut, full=full)
         if full:
             self._hungry = True
             if self._listening and self._appetite.busy:
@@ -350,20 +344,43 @@ class Shift:
 
     async def _reconcile(self) -> None:
         generation = self._crew.transport.generation
-        running = [(job.slot, job.token) for job in self.running]
-        waiting = [(outcome.slot, outcome.token) for outcome in self._outcomes]
-        reconciled = await self._cycle.reconcile(running + waiting)
+        moves, outcomes = list(self._slots.moves), list(self._outbox.outcomes)
+        running = [(slot.place, slot.job.token) for slot in self._slots.all if slot.job is not None]
+        suspect = self._suspect.job if self._suspect.waits else None
+        if suspect is not None:
+            running.append((suspect.slot, suspect.token))
+        waiting = [(outcome.slot, outcome.token) for outcome in outcomes]
+        reconciled = await self._cycle.reconcile(running + waiting, moves=moves)
         self._generation, self._in_doubt = generation, False
-        self._hungry = True
+        self._hungry = self._cancelling.unsure = True
         held = reconciled.held
-        self._outcomes = [outcome for outcome in self._outcomes if outcome.slot in held]
-        if self._suspect is not None and self._suspect_waits and self._suspect.slot not in held:
-            self._free.add(self._suspect.slot)
-            self._suspect = None
-        missing = sum(slot not in held for slot, _ in running)
-        if reconciled.put_back or missing:
+        del self._slots.moves[: len(moves)]
+        self._outbox.keep_held(len(outcomes), held)
+        if suspect is not None and suspect.slot not in held:
+            self._drop_waiting_suspect(suspect)
+        missing = sum(place not in held for place, _ in running)
+        if (reconciled.put_back or missing) and not self._closing:
             self._crew.events.tell(RECONCILED, put_back=reconciled.put_back, unknown_to_redis=missing)
 
+    async def _look_for_cancelled(self) -> None:
+        try:
+            await self._cancelling.ask(self.running)
+        except RedisError as error:  # others may need the dispatcher more; it asks again with a heartbeat
+            self._crew.events.tell(EXCHANGE_FAILED, reason=str(error))
+
+    def _cancel_children(self) -> None:
+        unwanted = self._cancelling.among(self.running)
+        for slot in self._slots.busy:
+            if slot.job in unwanted:
+                slot.stop("cancelled")
+                self._end_if_left(slot)
+        job = self._suspect.job
+        if job is not None and self._suspect.waits and job in unwanted:
+            self._outbox.outcomes.append(self._performer.cancelled(job, job.slot))
+            self._drop_waiting_suspect(job)
+
     async def _hand_in_the_rest(self) -> None:
-        while self._outcomes and not self._fenced:
-            await self._carefully(self._reconcile if self._in_doubt else self._exchange)
+        self._all_ended, self._drained = True, trio.Event()
+        self._wake()
+        with trio.move_on_after(LAST_WORDS if self._outbox.outcomes else 0):
+            await self._drained.wait()

@@ -1,0 +1,297 @@
+"""Children that run when their fan-out is cancelled: they are told, and counted as they end."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import trio
+from engine.fleet import open_fleet
+from engine.pools import Working, working
+from engine.test_poison import die
+from polling import until
+from pydantic import BaseModel
+from trio.testing import wait_all_tasks_blocked
+
+from trioaction.action import Action, Task
+from trioaction.fanout.parking import CURRENT_PARKING
+from trioaction.resque.payload import encode
+from trioaction.work.cancelling import Cancelling
+from trioaction.work.cycle import Cycle, Exchange
+
+
+class Seen:
+    """What the children of one test did."""
+
+    def __init__(self) -> None:
+        self.started = 0
+        self.cancelled = 0
+        self.may_end = trio.Event()
+
+    def child(self, at_end: Callable[[], object] = lambda: None, **attributes: Any) -> type[Action]:
+        """An action that waits, and when it is cancelled does ``at_end``, and ends with what that raises."""
+        seen = self
+
+        class Child(Action):
+            name = "test:child"
+            task = Task(queue="q")
+
+            class Inputs(BaseModel):
+                about: str = ""
+
+            async def run(self) -> None:
+                seen.started += 1
+                try:
+                    await seen.may_end.wait()
+                except trio.Cancelled:
+                    seen.cancelled += 1
+                    at_end()
+                    raise
+
+        for name, value in attributes.items():
+            setattr(Child, name, value)
+        return Child
+
+
+async def running(it: Working, seen: Seen, count: int) -> str:
+    """The id of a fan-out of so many children, which all run."""
+    result = await it.actions.fan_out("test:child", [{}] * count)
+    await until(lambda: seen.started == count)
+    return result.fan_out_id
+
+
+async def counted(it: Working) -> tuple[int, int, int]:
+    """What Redis has counted: processed, failed, cancelled."""
+    values = [await it.fleet.get(it.fleet.keys.stat(name)) for name in ("processed", "failed", "cancelled")]
+    return int(values[0] or 0), int(values[1] or 0), int(values[2] or 0)
+
+
+def cancelling(it: Working) -> Cancelling:
+    assert it.pool._shift is not None
+    return it.pool._shift._cancelling
+
+
+async def test_children_that_run_are_cancelled_and_counted_as_that(redis_url: str, namespace: str) -> None:
+    seen = Seen()
+    async with working(redis_url, namespace, seen.child(), slots=4) as it:
+        id = await running(it, seen, 3)
+        await it.actions.enqueue("test:child")  # nobody's child
+        await until(lambda: seen.started == 4)
+        assert await it.actions.cancel_fan_out(id)
+        await until(lambda: it.tally.cancelled == 3)
+        assert seen.cancelled == 3
+        status = await it.actions.fan_out_status(id)
+        assert (status.total, status.completed, status.failed, status.finished) == (3, 0, 3, True)
+        assert {error["error"]["type"] for error in status.errors} == {"Cancelled"}
+        assert await it.fleet.list(it.fleet.keys.failed) == []
+        seen.may_end.set()
+        await until(lambda: it.tally.processed == 1)
+        assert await counted(it) == (1, 0, 3)
+        assert await it.fleet.hash(it.fleet.keys.inflight(it.membership.id or "")) == {}
+
+
+async def test_only_children_of_that_fan_out_are(redis_url: str, namespace: str) -> None:
+    seen = Seen()
+    async with working(redis_url, namespace, seen.child(), slots=4) as it:
+        id = await running(it, seen, 1)
+        await it.actions.fan_out("test:child", [{"about": id}])
+        await it.actions.enqueue("test:child", {"about": f'"_fanOutId":"{id}"'})
+        await until(lambda: seen.started == 3)
+        await it.actions.cancel_fan_out(id)
+        await until(lambda: it.tally.cancelled == 1)
+        seen.may_end.set()
+        await until(lambda: it.tally.processed == 2)
+        assert seen.cancelled == 1
+
+
+@pytest.mark.parametrize("retries", [0, 3])
+async def test_a_child_that_fails_while_it_is_cancelled_has_failed(
+    redis_url: str, namespace: str, retries: int
+) -> None:
+    def fail() -> None:
+        raise LookupError("the clean-up fails")
+
+    seen = Seen()
+    task = Task(queue="q", retries=retries)
+    async with working(redis_url, namespace, seen.child(fail, task=task)) as it:
+        id = await running(it, seen, 1)
+        await it.actions.cancel_fan_out(id)
+        await until(lambda: it.tally.failed == 1)
+        status = await it.actions.fan_out_status(id)
+        assert [error["error"]["type"] for error in status.errors] == ["ActionCrashed"]
+        (raw,) = await it.fleet.list(it.fleet.keys.failed)
+        assert json.loads(raw)["exception"] == "LookupError"
+        assert await counted(it) == (0, 1, 0)
+
+
+async def test_a_child_that_returns_in_spite_of_it_has_completed(redis_url: str, namespace: str) -> None:
+    seen = Seen()
+
+    class Stubborn(seen.child()):
+        async def run(self) -> str:
+            seen.started += 1
+            with trio.CancelScope(shield=True):
+                await seen.may_end.wait()
+            return "done"
+
+    async with working(redis_url, namespace, Stubborn, slots=1) as it:
+        id = await running(it, seen, 1)
+        await it.actions.cancel_fan_out(id)
+        await wait_all_tasks_blocked(0.05)
+        assert it.tally.cancelled == 0
+        seen.may_end.set()
+        await until(lambda: it.tally.processed == 1)
+        status = await it.actions.fan_out_status(id)
+        assert (status.completed, status.failed, status.results[0]["result"]) == (1, 0, "done")
+        await it.actions.enqueue("test:child")  # the slot goes on
+        await until(lambda: it.tally.processed == 2)
+
+
+async def test_a_cancellation_that_nobody_told_of_is_looked_for(redis_url: str, namespace: str) -> None:
+    seen = Seen()
+    async with working(redis_url, namespace, seen.child()) as it:
+        id = await running(it, seen, 2)
+        hear = it.fan_outs.on_cancelled
+        heard: list[str | None] = []
+        it.fan_outs.on_cancelled = heard.append
+        await until(lambda: not cancelling(it).unsure)
+        await it.actions.cancel_fan_out(id)
+        await until(lambda: bool(heard))
+        assert seen.cancelled == 0
+        hear(None)
+        await until(lambda: it.tally.cancelled == 2)
+
+
+async def test_after_a_reconnect_it_is_looked_for(redis_url: str, namespace: str) -> None:
+    seen = Seen()
+    async with working(redis_url, namespace, seen.child(), heartbeat=1) as it:
+        id = await running(it, seen, 2)
+        heard: list[str | None] = []
+        it.fan_outs.on_cancelled = heard.append
+        await until(lambda: not cancelling(it).unsure)
+        await it.actions.cancel_fan_out(id)
+        await until(lambda: bool(heard))
+        own = await it.fleet.transport.call("CLIENT", "ID")
+        async with open_fleet(redis_url, namespace) as other:
+            await other.transport.call("CLIENT", "KILL", "ID", own)
+        await until(lambda: it.tally.cancelled == 2)
+
+
+async def test_a_child_whose_pop_is_answered_after_the_news_is_cancelled(
+    redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange = Cycle.exchange
+    ids: list[str] = []
+
+    async def answered_late(cycle: Cycle, *args: Any, **more: Any) -> Exchange:
+        reply = await exchange(cycle, *args, **more)
+        if reply.popped and ids:
+            id = ids.pop()
+            await it.actions.cancel_fan_out(id)
+            await until(lambda: id in cancelling(it).ids)
+        return reply
+
+    seen = Seen()
+    async with working(redis_url, namespace, seen.child(), queues=("q",)) as it:
+        await it.membership.join()
+        await wait_all_tasks_blocked(0.02)
+        result = await it.actions.fan_out("test:child", [{}], queue="elsewhere")
+        ids.append(result.fan_out_id)
+        monkeypatch.setattr(Cycle, "exchange", answered_late)
+        await it.fleet.transport.call("RENAME", it.fleet.keys.queue("elsewhere"), it.fleet.keys.queue("q"))
+        await until(lambda: it.tally.cancelled == 1)
+        assert not ids
+
+
+async def test_a_suspect_that_has_not_begun_is_counted_at_once(redis_url: str, namespace: str) -> None:
+    seen = Seen()
+    async with open_fleet(redis_url, namespace) as fleet:
+        async with working(redis_url, namespace, seen.child(), slots=1, queues=("none",)) as it:
+            id = (await it.actions.fan_out("test:child", [{}])).fan_out_id
+        (raw,) = await fleet.list(fleet.keys.queue("q"))
+        assert await die(fleet, raw) == 1
+        await fleet.transport.call("LPUSH", fleet.keys.queue("q"), encode("test:child", "q", {}))
+        async with working(redis_url, namespace, seen.child(), slots=2) as it:
+            await until(lambda: it.pool.running == 2)
+            assert seen.started == 1
+            await it.actions.cancel_fan_out(id)
+            await until(lambda: it.tally.cancelled == 1)
+            await it.actions.enqueue("test:child")
+            await until(lambda: seen.started == 2)  # nobody waits for the suspect any more
+            seen.may_end.set()
+            await until(lambda: it.tally.processed == 2)
+            assert (await it.actions.fan_out_status(id)).finished
+
+
+async def test_a_thread_is_counted_at_once_and_keeps_its_slot(redis_url: str, namespace: str) -> None:
+    may_end = threading.Event()
+    seen = Seen()
+
+    class Threaded(Action):
+        name = "test:child"
+        task = Task(queue="q")
+
+        def run(self) -> None:
+            seen.started += 1
+            may_end.wait(10)
+
+    async with working(redis_url, namespace, Threaded, slots=1) as it:
+        id = await running(it, seen, 1)
+        await it.actions.cancel_fan_out(id)
+        await until(lambda: it.tally.cancelled == 1)
+        await it.actions.enqueue("test:child")
+        await wait_all_tasks_blocked(0.05)
+        assert seen.started == 1
+        may_end.set()
+        await until(lambda: it.tally.processed == 1)
+
+
+async def test_a_child_that_is_parked_is_cancelled_where_it_is(redis_url: str, namespace: str) -> None:
+    seen = Seen()
+
+    class Parked(Action):
+        name = "test:child"
+        task = Task(queue="q")
+
+        async def run(self) -> None:
+            place = CURRENT_PARKING.get()
+            assert place is not None
+            place.park({"q"})
+            seen.started += 1
+            await trio.sleep_forever()
+
+    async with working(redis_url, namespace, Parked, slots=1) as it:
+        id = await running(it, seen, 3)
+        await it.actions.cancel_fan_out(id)
+        await until(lambda: it.tally.cancelled == 3)
+        assert it.tally.parked == 0
+        assert await it.fleet.hash(it.fleet.keys.inflight(it.membership.id or "")) == {}
+
+
+async def test_children_that_a_shutdown_cancels_go_back(redis_url: str, namespace: str) -> None:
+    seen = Seen()
+    async with working(redis_url, namespace, seen.child(), grace=0) as it:
+        id = await running(it, seen, 2)
+        await it.drain()
+        assert (seen.cancelled, it.tally.cancelled) == (2, 0)
+        assert await it.membership.leave() == 2
+        status = await it.actions.fan_out_status(id)
+        assert (status.total, status.failed) == (2, 0)
+        assert len(await it.fleet.list(it.fleet.keys.queue("q"))) == 2
+
+
+async def test_children_of_a_cancelled_fan_out_do_not_go_back(redis_url: str, namespace: str) -> None:
+    seen = Seen()
+    async with working(redis_url, namespace, seen.child(), grace=0) as it:
+        id = await running(it, seen, 2)
+        it.fan_outs.on_cancelled = [].append  # no news in time
+        await it.actions.cancel_fan_out(id)
+        await it.drain()
+        await it.membership.leave()
+        status = await it.actions.fan_out_status(id)
+        assert (status.total, status.failed, status.finished) == (2, 2, True)
+        assert await it.fleet.list(it.fleet.keys.queue("q")) == []
+        assert await counted(it) == (0, 0, 2)

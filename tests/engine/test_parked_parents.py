@@ -1,0 +1,248 @@
+"""Parents that are jobs: any depth on one slot, and how they end when they are cancelled or shut down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import trio
+from engine.pools import Working, working
+from polling import until
+from pydantic import BaseModel
+from trio.testing import wait_all_tasks_blocked
+
+from trioaction.action import Action, Task
+from trioaction.tasks import Actions
+
+
+class Family:
+    """Actions that start others; ``actions`` is set when there is a pool."""
+
+    def __init__(self) -> None:
+        self.actions: Actions | None = None
+        self.waiting = 0
+        self.cleaned = 0
+        self.clean_up: Callable[[], object] = lambda: None
+        self.may_end = trio.Event()
+
+    def sum(self) -> type[Action]:
+        """Halves its range until a single number is left, each half a child."""
+        family = self
+
+        class Sum(Action):
+            name = "test:sum"
+            task = Task(queue="q")
+            timeout = 5
+
+            class Inputs(BaseModel):
+                first: int
+                last: int
+
+            async def run(self, params: Any) -> int:
+                if params.first == params.last:
+                    return params.first
+                assert family.actions is not None
+                middle = (params.first + params.last) // 2
+                async with family.actions.open_fan_out() as fan:
+                    await fan.start("test:sum", first=params.first, last=middle)
+                    await fan.start("test:sum", first=middle + 1, last=params.last)
+                    return sum([outcome.result async for outcome in fan.outcomes()])
+
+        return Sum
+
+    def nested(self) -> type[Action]:
+        """Has children of its own down to depth 0, where it waits."""
+        family = self
+
+        class Nested(Action):
+            name = "test:nested"
+            task = Task(queue="q")
+
+            class Inputs(BaseModel):
+                depth: int
+                width: int = 2
+
+            async def run(self, params: Any) -> None:
+                assert family.actions is not None
+                if params.depth:
+                    inputs = {"depth": params.depth - 1, "width": params.width}
+                    async with family.actions.open_fan_out() as fan:
+                        await fan.start_many("test:nested", [inputs] * params.width)
+                    return
+                family.waiting += 1
+                try:
+                    await family.may_end.wait()
+                finally:
+                    family.cleaned += 1
+
+        return Nested
+
+
+async def in_flight(it: Working) -> dict[bytes, bytes]:
+    return await it.fleet.hash(it.fleet.keys.inflight(it.membership.id or ""))
+
+
+async def counted(it: Working) -> tuple[int, int, int]:
+    """What Redis has counted: processed, failed, cancelled."""
+    values = [await it.fleet.get(it.fleet.keys.stat(name)) for name in ("processed", "failed", "cancelled")]
+    return int(values[0] or 0), int(values[1] or 0), int(values[2] or 0)
+
+
+async def cancelled_all(it: Working) -> int:
+    return (await counted(it))[2]
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+async def test_parents_children_and_grandchildren_run_on_so_many_slots(
+    redis_url: str, namespace: str, slots: int
+) -> None:
+    family = Family()
+    async with working(redis_url, namespace, family.sum(), slots=slots) as it:
+        family.actions = it.actions
+        with trio.fail_after(20):
+            assert await it.actions.run_and_wait("test:sum", {"first": 1, "last": 20}) == 210
+        await until(lambda: it.tally.processed == 39)
+        assert (it.tally.parked, it.tally.failed) == (0, 0)
+        assert await in_flight(it) == {}
+
+
+async def test_a_plain_def_parent_and_its_child_run_on_one_slot(redis_url: str, namespace: str) -> None:
+    family = Family()
+
+    class Parent(Action):
+        name = "test:parent"
+        task = Task(queue="q")
+
+        class Inputs(BaseModel):
+            depth: int
+
+        def run(self, params: Any) -> int:
+            assert family.actions is not None
+            if not params.depth:
+                return 1
+            inputs = {"depth": params.depth - 1}
+            return 1 + trio.from_thread.run(family.actions.run_and_wait, "test:parent", inputs)
+
+    async with working(redis_url, namespace, Parent, slots=1) as it:
+        family.actions = it.actions
+        with trio.fail_after(20):
+            assert await it.actions.run_and_wait("test:parent", {"depth": 3}) == 4
+        assert it.executor._job_threads.total_tokens == 1
+
+
+async def test_more_parents_than_may_be_parked(redis_url: str, namespace: str) -> None:
+    family = Family()
+    async with working(redis_url, namespace, family.sum(), slots=2, max_parked=3) as it:
+        family.actions = it.actions
+        async with it.actions.open_fan_out(queue="other") as fan:
+            await fan.start_many("test:sum", [{"first": 1, "last": 4}] * 30)
+        assert (fan.progress.completed, fan.progress.failed) == (30, 0)
+
+
+async def test_cancelling_a_fan_out_ends_all_below_it(redis_url: str, namespace: str) -> None:
+    family = Family()
+    async with working(redis_url, namespace, family.nested(), slots=20) as it:
+        family.actions = it.actions
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(it.actions.run_and_wait, "test:nested", {"depth": 3})
+                await until(lambda: family.waiting == 8)
+                scope.cancel()
+        assert family.cleaned == 8
+        assert await counted(it) == (0, 0, 15)
+        await until(lambda: it.tally.cancelled == 15)
+        assert await in_flight(it) == {}
+        assert it.tally.parked == 0
+
+
+async def test_a_job_that_is_cancelled_by_its_deadline_cancels_its_children(
+    redis_url: str, namespace: str
+) -> None:
+    family = Family()
+
+    class Impatient(Action):
+        name = "test:impatient"
+        task = Task(queue="q")
+        timeout = 0.3
+
+        async def run(self) -> None:
+            assert family.actions is not None
+            async with family.actions.open_fan_out() as fan:
+                await fan.start("test:nested", depth=0)
+                await trio.sleep_forever()  # in the body nobody is parked
+
+    async with working(redis_url, namespace, Impatient, family.nested(), slots=2) as it:
+        family.actions = it.actions
+        await it.actions.enqueue("test:impatient")
+        await until(lambda: it.tally.failed == 1)
+        assert family.cleaned == family.waiting
+        await until(lambda: cancelled_is(it, 1))
+
+
+async def cancelled_is(it: Working, count: int) -> bool:
+    return await cancelled_all(it) == count
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+async def test_at_shutdown_parents_and_children_end_and_the_first_parent_goes_back(
+    redis_url: str, namespace: str, depth: int
+) -> None:
+    family = Family()
+    async with working(redis_url, namespace, family.nested(), slots=20, grace=0) as it:
+        family.actions = it.actions
+        await it.actions.enqueue("test:nested", {"depth": depth})
+        await until(lambda: family.waiting == 2**depth)
+        with trio.fail_after(3):  # earlier than they give up waiting
+            await it.drain()
+        assert family.cleaned == 2**depth
+        assert await it.membership.leave() == 1
+        assert await counted(it) == (0, 0, 2 ** (depth + 1) - 2)
+        assert len(await it.fleet.list(it.fleet.keys.queue("q"))) == 1
+        keys = await it.fleet.all_keys()
+        assert not [key for key in keys if ":process" in key or ":owned" in key or ":worker" in key]
+
+
+async def test_at_shutdown_children_of_others_go_back(redis_url: str, namespace: str) -> None:
+    family = Family()
+    async with (
+        working(redis_url, namespace, family.nested(), slots=2, queues=("none",)) as parent,
+        working(redis_url, namespace, family.nested(), slots=2, grace=0) as it,
+    ):
+        family.actions = parent.actions
+        async with parent.actions.open_fan_out() as fan:
+            await fan.start_many("test:nested", [{"depth": 0}] * 2)
+            await until(lambda: family.waiting == 2)
+            await it.drain()
+            assert await it.membership.leave() == 2
+            assert len(await it.fleet.list(it.fleet.keys.queue("q"))) == 2
+            assert fan.progress.failed == 0
+            family.may_end.set()
+            async with working(redis_url, namespace, family.nested()) as other:
+                await until(lambda: other.tally.processed == 2)
+        assert fan.progress.completed == 2
+
+
+async def test_a_parent_goes_on_after_a_time_out_of_its_own(redis_url: str, namespace: str) -> None:
+    family = Family()
+    went_on: list[bool] = []
+
+    class Patient(Action):
+        name = "test:patient"
+        task = Task(queue="q")
+
+        async def run(self) -> str:
+            assert family.actions is not None
+            with trio.move_on_after(0.1) as scope:
+                async with family.actions.open_fan_out() as fan:
+                    await fan.start("test:nested", depth=0)
+            went_on.append(scope.cancelled_caught)
+            return "done"
+
+    async with working(redis_url, namespace, Patient, family.nested(), slots=1) as it:
+        family.actions = it.actions
+        assert await it.actions.run_and_wait("test:patient") == "done"
+        assert went_on == [True]
+        await until(lambda: it.tally.cancelled + it.tally.processed == 2)
+        await wait_all_tasks_blocked(0.02)
+        assert (it.tally.parked, await in_flight(it)) == (0, {})

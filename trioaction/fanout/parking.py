@@ -1,0 +1,41 @@
+"""The place of a job that waits for its children: given up while it waits, taken again to go on.
+
+A contract between who waits (`attached`) and who has the places (the pool); neither knows the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from contextvars import ContextVar
+from typing import Protocol
+
+
+class Parking(Protocol):
+    """The place in the pool of the job that runs in this context.
+
+    Several tasks of one job may wait at once, so calls are counted: the job is parked from the first `park`
+    to the last `resume`. With one that goes on at the first `resume`, and is at its end then, the others
+    would wait for children that wait for its place. Tasks that outlive their job may call too: that does
+    nothing.
+    """
+
+    @property
+    def queue(self) -> str:
+        """The queue that the job came from: children that it waits for are taken from the head there."""
+        ...
+
+    def park(self, queues: Collection[str]) -> None:
+        """Give the place up to others, while a task of this job waits for children on ``queues``."""
+        ...
+
+    async def resume(self) -> None:
+        """One task waits no longer. Was it the last one, then take a place again, as soon as there is one.
+
+        A checkpoint. When cancelled the job goes on without a place, and gets one when there is one, or its
+        deadline would stand still for ever.
+        """
+        ...
+
+
+CURRENT_PARKING: ContextVar[Parking | None] = ContextVar("trioaction_parking", default=None)
+"""Set by each task of a pool that runs jobs; None where no place is taken, as in the web and in commands."""
