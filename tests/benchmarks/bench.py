@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.application import Add, NoOp, Stamp
+from benchmarks.application import Add, Family, NoOp, Sleep, Stamp
 from benchmarks.processes import Running, started, trioaction
 from benchmarks.table import Row
 
@@ -34,6 +34,8 @@ class Sizes:
     enqueued: int
     children: int
     many_children: int
+    families: tuple[int, int]
+    """Parents that wait, and children of each, which wait for one of their own."""
     samples: int
     pause: float
     herd: int
@@ -52,6 +54,7 @@ FULL = Sizes(
     enqueued=100_000,
     children=10_000,
     many_children=100_000,
+    families=(50, 10),
     samples=300,
     pause=0.03,
     herd=20,
@@ -66,6 +69,7 @@ TINY = Sizes(
     enqueued=500,
     children=100,
     many_children=200,
+    families=(2, 2),
     samples=5,
     pause=0.001,
     herd=2,
@@ -108,7 +112,7 @@ class Bench:
         """
         self.create()
         settings = load_settings(self.root, {"redis": {"url": None, "namespace": namespace}})
-        registry = registry_of([NoOp, Stamp, Add])
+        registry = registry_of([NoOp, Stamp, Add, Sleep, Family])
         async with open_runtime(settings, registry, slots=0, lazy=False) as runtime:
             yield runtime
             await runtime.transport.call("FLUSHALL")

@@ -50,7 +50,7 @@ class Load:
     @property
     def cpu(self) -> float:
         """Seconds of the server's processor time for one answer."""
-        return self._used / self._answers
+        return self._used / max(1, self._answers)  # none, on a machine that is busy
 
     @property
     def shown(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from benchmarks import bullmq, fan_outs, footprint, http_calls, jobs, latency
+from benchmarks import bullmq, fan_outs, footprint, http_calls, jobs, latency, nurseries
 from benchmarks.bench import Bench
 
 ROWS: dict[str, Callable[[Bench], Awaitable[None]]] = {
@@ -12,6 +12,9 @@ ROWS: dict[str, Callable[[Bench], Awaitable[None]]] = {
     "enqueue": jobs.enqueue,
     "many": jobs.enqueue_many,
     "fan-out": fan_outs.fan_out,
+    "nursery": nurseries.nursery,
+    "cancel": nurseries.cancel,
+    "nested": nurseries.nested,
     "register": fan_outs.register,
     "flat": fan_outs.flat,
     "latency": latency.latency,
