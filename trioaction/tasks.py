@@ -215,8 +215,9 @@ class Actions:
     async def cancel_fan_out(self, fan_out_id: str) -> bool:
         """Cancel a fan-out: children that wait never run, those that run are cancelled wherever they do.
 
-        Returns before they have ended. False if all had ended already, and for an unknown or expired id. A
-        checkpoint; when cancelled, it may have happened. An open fan-out's block ends without an error.
+        Returns before they have ended. False if all had ended by themselves, and for an unknown or expired
+        id; True again for one that was cancelled before. A checkpoint; when cancelled, it may have happened.
+        An open fan-out's block ends without an error.
         """
         if not _FAN_OUT_ID.fullmatch(fan_out_id):
             await trio.lowlevel.checkpoint()

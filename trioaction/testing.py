@@ -109,8 +109,8 @@ class Booted:
                     nursery.start_soon(worker.run)
                     nursery.start_soon(run_pool, runtime, worker, trio.Event())
                     while await self._busy(retries=True):
-                        await self._hurry_retries()
-                        await self.until_idle()
+                        await self._hurry_retries()  # also while jobs run: they may wait for such children
+                        await trio.sleep(0.005)
                     nursery.cancel_scope.cancel()
         finally:
             await give_back(worker)  # noqa: ASYNC102  (it shields itself)

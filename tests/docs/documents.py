@@ -1,8 +1,8 @@
 """Documents as lists of code blocks, and what it means that a block works.
 
 ``python``: runs, in one module per document. With ``await`` at the top level, it runs in a booted application
-that is the sample with the document's actions so far; ``test_...`` functions are run too, and what
-``print(x)  # y`` prints must be y.
+that is the sample with the document's actions so far; jobs run at its end, or meanwhile if it waits for them.
+``test_...`` functions are run too, and what ``print(x)  # y`` prints must be y.
 ``console``: after ``$``, a command; after it, what it prints. ``text`` with ``> `` and ``< ``: a websocket.
 ``toml``: settings. ``json``: JSON. Ids and times are taken for equal, and ``...`` stands for anything.
 """
@@ -32,6 +32,7 @@ from trioaction.testing import booted
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PRINTED = re.compile(r"^\s*print\(.*\)  # (.*)$", re.MULTILINE)
 ID = re.compile(r"\b[0-9a-f]{32}\b")
+WAITS = re.compile(r"\b(?:open_fan_out|run_and_wait)\(")
 CHANGING = re.compile(r'[0-9a-f]{32}|(?<="timestamp": )\d+|(?<="timestamp":)\d+|\d{4}-\d\d-\d\dT[\d:.]+Z')
 
 
@@ -98,13 +99,13 @@ class Examples:
         printed = io.StringIO()
         vars(self._module)["print"] = partial(print, file=printed)
         if tree.co_flags & inspect.CO_COROUTINE:
-            trio.run(self._run_in_application, tree)
+            trio.run(self._run_in_application, tree, WAITS.search(block.text) is not None)
         else:
             exec(tree, vars(self._module))
         self._run_tests()
         check(block, "\n".join(PRINTED.findall(block.text)), printed.getvalue())
 
-    async def _run_in_application(self, code: Any) -> None:
+    async def _run_in_application(self, code: Any, workers: bool) -> None:
         sample = discover("actions", self._project)
         own = {value.name: value for value in vars(self._module).values() if _is_action(value)}
         application = {spec.name: spec.action for spec in sample} | own
@@ -114,6 +115,7 @@ class Examples:
             root=self._project,
             redis_url=self._redis_url,
             namespace=self._namespace,
+            workers=workers,
         ) as app:
             await eval(code, vars(self._module))
             await app.run_jobs()

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -213,8 +213,8 @@ class World(FanOuts):
         if self.leases.get(id) is not None:
             self.leases[id] = LEASE
 
-    def dissolve(self, id: str, mode: str, most: int, seals: Callable[[set[str]], Iterable[str]]) -> str:
-        """One slice of the end of a process; ``seals`` tells which of its fan-outs the script has chosen."""
+    def dissolve(self, id: str, mode: str, most: int) -> str:
+        """One slice of the end of a process; of its fan-outs, chance takes the first ones here."""
         process = self.processes.get(id)
         if mode == "rescue" and id in self.leases and (process is None or process.seq is not None):
             return "alive"
@@ -225,15 +225,14 @@ class World(FanOuts):
         if mode != "leave" and process.seq is not None:
             self._note_deaths(id, process)
         process.seq, run = None, Run()
-        owned = set(self.owned.get(id, set[str]()))
-        for fan_out in owned if len(owned) <= most else set(seals(owned)):
+        owned = self.owned.setdefault(id, set[str]())
+        for fan_out in sorted(owned)[:most]:
             record = self.record(fan_out)
             if isinstance(record, Record) and record.inbox:
                 self.cancel(fan_out, run)
             else:
                 self._seal(fan_out)
-            owned = owned - {fan_out}
-        self.owned[id] = owned
+            owned.discard(fan_out)
         jobs = process.last_popped_first()
         for job in () if owned else jobs[:most]:
             self._put_back(process, job, run)

@@ -87,7 +87,7 @@ class Record:
     def cancel(self) -> None:
         """What neither runs nor has ended is counted."""
         waiting = self.children - self.started - self.done
-        self.cancelled = waiting  # those before it, of a cancellation that Redis had lost, are forgotten
+        self.cancelled |= waiting
         self.done |= waiting
         self.failed += len(waiting)
         self.called_off += len(waiting)
@@ -140,7 +140,7 @@ class Record:
         assert self.registered == len(self.done & self.children) + len(self.children - self.done)
         assert len(self.results) == self.completed
         assert len(self.errors) == self.failed - self.called_off
-        assert len(self.cancelled) <= self.called_off
+        assert len(self.cancelled) == self.called_off
         assert self.cancelled <= self.done
         assert all(index < self.hwm for index in self.done | self.started | self.children)
         assert self.sealed or not self.is_cancelled

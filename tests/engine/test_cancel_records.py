@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from engine.fan_outs import ATTACHED, ID, OWNER, Registrar, batch, cancelled, child, ended, open_registrar
 from engine.fleet import NOW, done, element
+from private_server import open_private_server
 
 from trioaction.fanout.record import Batch, Refusal
 from trioaction.fanout.store import FanOutRefused, Followed
@@ -277,3 +279,26 @@ def again(job: Popped) -> Completion:
         due=1,
         delay=1,
     )
+
+
+async def test_a_full_redis_lets_who_waits_go_on(valkey_binary: Path, namespace: str) -> None:
+    async with open_private_server(valkey_binary) as server, open_registrar(server.url, namespace) as fleet:
+        await opened(fleet, ATTACHED, 2)
+        await fleet.transport.call("CONFIG", "SET", "maxmemory", 1)
+        assert await fleet.store.follow(ATTACHED, OWNER, arm=True)
+        await fleet.store.close(ATTACHED)
+        assert await fleet.store.cancel(ATTACHED)
+        await fleet.store.release(ATTACHED, OWNER, delete=True)
+
+
+async def test_a_child_that_was_cancelled_before_its_fan_out_stays_so(redis_url: str, namespace: str) -> None:
+    """As when a failover forgets the cancellation."""
+    async with open_registrar(redis_url, namespace) as fleet:
+        await opened(fleet, ATTACHED, 2)
+        _, cycle = await fleet.member()
+        (job,) = (await cycle.exchange([], [1], NOW)).popped
+        await cycle.exchange([cancelled(job)], [], NOW)
+        await fleet.store.cancel(ATTACHED)
+        assert await fleet.bits("cancelled", ATTACHED) == {0, 1}
+        assert await counts(fleet, ATTACHED) == Counts(2, failed=2, cancelled=2)
+        assert not {key for key in await fleet.all_keys() if key.endswith(":waiting")}

@@ -60,18 +60,22 @@ from trioaction.work.schedule import Look, Recurrence
 T = TypeVar("T")
 
 
-def impatient(script: Script) -> Script:
-    """The script as it is, but that it drops few children in one go."""
-    before, after = "MAX_DROPPED = 1000", f"MAX_DROPPED = {MAX_DROPPED}"
+def changed(script: Script, before: str, after: str) -> Script:
+    """The script as it is, but for one thing that would make tests long, or no two runs of them the same."""
     assert before in script.source
-    changed = copy.copy(script)
-    changed.source = script.source.replace(before, after)
-    changed.sha = hashlib.sha1(changed.source.encode(), usedforsecurity=False).hexdigest()
-    return changed
+    other = copy.copy(script)
+    other.source = script.source.replace(before, after)
+    other.sha = hashlib.sha1(other.source.encode(), usedforsecurity=False).hexdigest()
+    return other
 
 
-CYCLE = impatient(cycle.CYCLE)
-SCRIPTS = [CYCLE] + [
+CYCLE = changed(cycle.CYCLE, "MAX_DROPPED = 1000", f"MAX_DROPPED = {MAX_DROPPED}")
+DISSOLVE = changed(
+    membership.DISSOLVE,
+    "redis.call('SRANDMEMBER', owned, most)",
+    "redis.call('SORT', owned, 'ALPHA', 'LIMIT', 0, most)",
+)
+SCRIPTS = [CYCLE, DISSOLVE] + [
     one
     for module in (store, delayed, cycle, membership, promotion, recurring, scheduler)
     for one in vars(module).values()
@@ -89,7 +93,7 @@ MANY = st.sampled_from([255, 255, 15, 7, 5, 2, 0, 240])
 MOVING = st.sampled_from([(), (), (), (1,), (2,), (7,), (240,), (3, 240), (255, 15)])
 """Places, as bits, whose jobs go elsewhere, and then once more."""
 MEANWHILE = st.sampled_from(
-    [*[""] * 8, "follow", "follow", "follow", "register", "register", "close", "cancel"]
+    [*[""] * 8, "follow", "follow", "follow", "register", "register", "close", "cancel", "die"]
 )
 PLACES: st.SearchStrategy[Place] = st.sampled_from([1, 2, 3, "p1", "p2"])
 RESTRICTED: st.SearchStrategy[tuple[str, ...] | None] = st.sampled_from(
@@ -290,10 +294,13 @@ class Machine(RuleBasedStateMachine):
     @rule(data=DATA, mode=st.sampled_from(["rescue", "dead", "leave"]), most=st.integers(1, 3))
     def dissolve_a_slice(self, data: st.DataObject, mode: str, most: int) -> None:
         """A process is ended in steps, between which anything may happen."""
-        id = self.member(data).id
+        self.dissolved(self.member(data).id, mode, most)
+
+    def dissolved(self, id: str, mode: str, most: int) -> None:
+        """One slice."""
         args = (self.keys.namespace, id, mode, most)
         reply = self.run(lambda: membership.DISSOLVE.run(self.wire.transport, (), args, retry=True))
-        assert reply[0].decode() == self.world.dissolve(id, mode, most, self.sealed_of(id))
+        assert reply[0].decode() == self.world.dissolve(id, mode, most)
         self.lapse_what_was_left(id)
 
     @rule(proven=st.booleans())
@@ -304,9 +311,9 @@ class Machine(RuleBasedStateMachine):
         for id in sorted(self.world.processes):
             dead = self.world.processes[id].record["boot"] == "b"
             if id not in self.world.leases:
-                assert self.world.dissolve(id, "rescue", membership.SLICE, set) == "done"
+                assert self.world.dissolve(id, "rescue", membership.SLICE) == "done"
             elif proven and dead:
-                assert self.world.dissolve(id, "dead", membership.SLICE, set) == "done"
+                assert self.world.dissolve(id, "dead", membership.SLICE) == "done"
 
     @precondition(lambda self: self.members)
     @rule(data=DATA)
@@ -314,12 +321,8 @@ class Machine(RuleBasedStateMachine):
         """A process ends, and its jobs go back."""
         id = self.members.pop(self.member(data).id).id
         self.run(lambda: membership.dissolve(self.wire.transport, self.keys, id, "leave"))
-        assert self.world.dissolve(id, "leave", membership.SLICE, set) in {"done", "gone"}
+        assert self.world.dissolve(id, "leave", membership.SLICE) in {"done", "gone"}
         self.lapse_what_was_left(id)
-
-    def sealed_of(self, id: str) -> Callable[[set[str]], set[str]]:
-        """Which fan-outs the script chose to seal: it takes any of them."""
-        return lambda owned: owned - {one.decode() for one in self.wire.send("SMEMBERS", self.keys.owned(id))}
 
     def lapse_what_was_left(self, id: str) -> None:
         """The lease of who is being dissolved ends in a second; a test does not wait for that."""
@@ -351,6 +354,10 @@ class Machine(RuleBasedStateMachine):
         kind, id = data.draw(MEANWHILE), self.fan_out(data)
         if kind == "cancel":
             self.cancelled(id)
+            if data.draw(SELDOM):
+                self.aged(id, expires=True)
+        elif kind == "die":
+            self.dissolved(self.member(data).id, "dead", data.draw(st.integers(1, 3)))
         elif kind == "follow":
             self.followed(id, None, arm=True)
             record = self.world.record(id)
@@ -772,7 +779,10 @@ class Machine(RuleBasedStateMachine):
     @rule(data=DATA, expires=SELDOM)
     def age(self, data: st.DataObject, expires: bool) -> None:
         """Nothing has happened to a fan-out for long, or for too long."""
-        id = self.fan_out(data)
+        self.aged(self.fan_out(data), expires=expires)
+
+    def aged(self, id: str, *, expires: bool) -> None:
+        """As if time had passed for it alone."""
         at = self.keys.fan_out(id)
         for key in (at, *(f"{at}:{part}" for part in PARTS)):
             if self.world.fits(key):
@@ -848,6 +858,7 @@ def explore(url: str, **options: Any) -> None:
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody reads what is logged a thousand times."""
     monkeypatch.setattr(cycle, "CYCLE", CYCLE)
+    monkeypatch.setattr(membership, "DISSOLVE", DISSOLVE)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("critical"))
 
 

@@ -14,6 +14,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from trioaction.action import Action, Task
 from trioaction.tasks import Actions
+from trioaction.work.shift import LAST_WORDS
 
 
 class Family:
@@ -195,6 +196,7 @@ async def test_at_shutdown_parents_and_children_end_and_the_first_parent_goes_ba
         await until(lambda: family.waiting == 2**depth)
         with trio.fail_after(3):  # earlier than they give up waiting
             await it.drain()
+        assert it.fan_outs._hurry == LAST_WORDS
         assert family.cleaned == 2**depth
         assert await it.membership.leave() == 1
         assert await counted(it) == (0, 0, 2 ** (depth + 1) - 2)

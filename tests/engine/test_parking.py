@@ -753,8 +753,9 @@ async def test_a_task_that_a_job_has_left_behind_parks_nobody(redis_url: str, na
     async def leak() -> None:
         await leaked.wait()
         parking().park({"q"})
-        await parking().resume()
         stage.did.append("leaked")
+        await stage.may_end.wait()
+        await parking().resume()
 
     async with trio.open_nursery() as nursery:
 
@@ -771,7 +772,9 @@ async def test_a_task_that_a_job_has_left_behind_parks_nobody(redis_url: str, na
             await until(did(stage, "other 0"))
             leaked.set()
             await until(did(stage, "other 0", "leaked"))
+            assert it.tally.parked == 0
             assert await places(it) == [b"1"]
+            stage.may_end.set()
             stage.others_may_end.set()
 
 

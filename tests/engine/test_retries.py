@@ -16,7 +16,9 @@ from pydantic import BaseModel
 from structlog.testing import capture_logs
 
 from trioaction.action import Action, Task
+from trioaction.api import api
 from trioaction.connection import Connection
+from trioaction.errors import ActionError
 from trioaction.resque.payload import encode
 from trioaction.testing import booted
 from trioaction.work.cycle import Completion, Popped
@@ -332,3 +334,31 @@ async def test_a_scheduler_that_moves_retries_too_doubles_none_of_them(redis_url
                 await app.services.actions.enqueue("test:counted")
             await app.run_jobs()
         assert sorted(runs) == [1] * 30 + [2] * 30 + [3] * 30
+
+
+class Waiting(Action):
+    """Waits for a child that fails at first."""
+
+    name = "test:waiting"
+
+    async def run(self) -> Any:
+        return await api.actions.run_and_wait(Stubborn.name)
+
+
+class Stubborn(Action):
+    """Succeeds at the second attempt, long after the first."""
+
+    name = "test:stubborn"
+    task = Task(queue="q", retries=1, backoff=3600)
+
+    async def run(self, params: object, connection: Connection) -> int:
+        if connection.attempt == 1:
+            raise ActionError("not yet")
+        return connection.attempt
+
+
+async def test_a_test_does_not_wait_for_the_retries_of_a_child_that_is_waited_for(redis_url: str) -> None:
+    async with booted(Waiting, Stubborn, redis_url=redis_url) as app:
+        await app.services.actions.enqueue(Waiting.name)
+        await app.run_jobs(seconds=20)
+        assert await app.runtime.transport.call("GET", app.runtime.keys.stat("processed")) == b"2"

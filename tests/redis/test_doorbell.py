@@ -14,7 +14,7 @@ from polling import until
 from private_server import open_private_server
 from trio.testing import wait_all_tasks_blocked
 
-from trioaction.redis.doorbell import Doorbell, open_doorbell
+from trioaction.redis.doorbell import MOST_NAMES, Doorbell, open_doorbell
 from trioaction.redis.transport import ConnectionLost, Transport, open_transport
 
 LONG = 3600.0
@@ -247,3 +247,42 @@ async def test_a_lazy_doorbell_does_not_wait_for_a_server_that_has_no_place_for_
                 assert not bell.armed
                 await bell.wait()
         nursery.cancel_scope.cancel()
+
+
+async def test_it_knows_which_keys_were_written(redis_url: str, namespace: str) -> None:
+    async with armed_doorbell(redis_url, namespace) as (bell, producer):
+        assert bell.names() is None  # since it was armed, anything may have been
+        await producer.call("RPUSH", f"{namespace}:queue:a", "job")
+        await bell.wait()
+        await producer.call("RPUSH", f"{namespace}:queue:b", "job")
+        await bell.wait()
+        assert bell.names() == {f"{namespace}:queue:{name}".encode() for name in "ab"}
+        assert bell.names() == set()
+        bell.ring()
+        assert bell.names() is None
+
+
+async def test_a_key_that_is_deleted_at_once_is_heard_of(redis_url: str, namespace: str) -> None:
+    async with armed_doorbell(redis_url, namespace) as (bell, producer):
+        bell.names()
+        script = "redis.call('SET', KEYS[1], 1) redis.call('DEL', KEYS[1])"
+        await producer.call("EVAL", script, 1, f"{namespace}:queue:gone")
+        with trio.fail_after(5):
+            await bell.wait()
+        assert bell.names() == {f"{namespace}:queue:gone".encode()}
+
+
+async def test_after_the_safety_interval_it_may_have_been_any(redis_url: str, namespace: str) -> None:
+    async with armed_doorbell(redis_url, namespace, safety=0.05) as (bell, _):
+        bell.names()
+        with trio.fail_after(5):
+            await bell.wait()
+        assert bell.names() is None
+
+
+def test_too_many_names_are_as_good_as_all() -> None:
+    bell = Doorbell(["ns:"], LONG)
+    assert bell.names() is None
+    bell.hear([b"invalidate", [f"ns:{number}".encode() for number in range(MOST_NAMES + 1)]])
+    assert bell.rung
+    assert bell.names() is None

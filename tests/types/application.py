@@ -9,7 +9,20 @@ from typing import Any, assert_type
 
 from pydantic import BaseModel
 
-from trioaction import Action, ActionError, Connection, Middleware, Outcome, Task, Web, api, lifespan, secret
+from trioaction import (
+    Action,
+    ActionError,
+    ChildFailed,
+    ChildOutcome,
+    Connection,
+    Middleware,
+    Outcome,
+    Task,
+    Web,
+    api,
+    lifespan,
+    secret,
+)
 from trioaction.testing import booted
 
 
@@ -65,6 +78,21 @@ async def creates_work() -> None:
     status = await api.actions.fan_out_status(result.fan_out_id)
     assert_type(status.total, int)
     assert_type(status["completed"], Any)
+
+
+async def waits_for_work() -> None:
+    async with api.actions.open_fan_out(queue="orders", on_failure="collect") as fan:
+        assert_type(await fan.start("shop:order", item="pen"), int)
+        assert_type(await fan.start_many("shop:order", [{"item": "pen"}]), int)
+        assert_type(await fan.start_many([{"action": "shop:order"}]), int)
+        async for outcome in fan.outcomes():
+            assert_type(outcome, ChildOutcome)
+            assert_type(outcome.error, ChildFailed | None)
+        fan.cancel_scope.cancel()
+    assert_type(fan.progress.left, int)
+    assert_type(fan.failures(), list[ChildFailed])
+    assert_type(await api.actions.run_and_wait("shop:order", {"item": "pen"}), Any)
+    assert_type(await api.actions.cancel_fan_out(fan.id), bool)
 
 
 async def tests_it() -> None:

@@ -5,14 +5,16 @@
 -- include: news.lua
 local KNOWN_FOR, KNOWN_FOR_LONG = 60000, 604800000 -- ms; a detached id is not marked, and its jobs may wait for long
 
--- Leaves in ":cancelled" the children that neither run nor have ended, and returns how many these are.
-local function note_waiting(at)
-  local children, waiting = at .. ':children', at .. ':cancelled'
+-- Marks the children that neither run nor have ended as cancelled and done, and returns how many these are.
+local function end_waiting(at)
+  local children, waiting = at .. ':children', at .. ':waiting'
   redis.call('BITOP', 'OR', waiting, at .. ':started', at .. ':done')
   redis.call('BITOP', 'AND', waiting, children, waiting)
   redis.call('BITOP', 'XOR', waiting, children, waiting)
-  redis.call('BITOP', 'OR', at .. ':done', at .. ':done', waiting)
-  return redis.call('BITCOUNT', waiting)
+  for _, part in ipairs({':done', ':cancelled'}) do redis.call('BITOP', 'OR', at .. part, at .. part, waiting) end
+  local count = redis.call('BITCOUNT', waiting)
+  redis.call('DEL', waiting)
+  return count
 end
 
 -- Returns "ok"; "again" if it was cancelled before; "finished" if all have ended; "gone" or "wrongtype".
@@ -24,7 +26,7 @@ local function cancel_record(keys, id)
   local completed, failed, registered, sealed, owner =
     unpack(redis.call('HMGET', record.at, 'completed', 'failed', 'registered', 'sealed', 'owner'))
   if sealed == '1' and completed + failed >= tonumber(registered) then return 'finished' end
-  local waiting = note_waiting(record.at)
+  local waiting = end_waiting(record.at)
   redis.call('HINCRBY', record.at, 'failed', waiting)
   redis.call('HINCRBY', record.at, 'cancelled', waiting)
   redis.call('HSET', record.at, 'is_cancelled', 1, 'sealed', 1, 'total', registered)

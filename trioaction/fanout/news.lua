@@ -8,7 +8,7 @@ local function ring(keys, inbox, id, urgency)
   redis.call('DEL', key) -- who listens is told of the write all the same
 end
 
--- "now" for the first failures, the end and a cancellation; "more" for other ends, once for each time that the owner asked.
+-- "now" for failures, the end and a cancellation; "more" for other ends, once for each time that the owner asked.
 local function tell_owner(keys, id, record)
   local completed, failed, total, sealed, armed =
     unpack(redis.call('HMGET', record.at, 'completed', 'failed', 'registered', 'sealed', 'ring'))

@@ -92,7 +92,7 @@ class Shift:
     def _wants(self) -> bool:
         """Is there reason to look for jobs?"""
         hungry = self._hungry and not self._stopping and not self._crew.quiet.on
-        return hungry and self._suspect.job is None and self._sources != []
+        return hungry and self._suspect.job is None
 
     @property
     def _sources(self) -> list[str] | None:
