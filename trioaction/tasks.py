@@ -165,7 +165,9 @@ class Actions:
         """
         size, ttl = self._batch_size(batch_size), self._ttl(result_ttl)
         items, orders = ordered(partial(self._ordering, queue=queue), action, inputs)
-        return await detached.fan_out(self._store, items, orders, owner=self._owner, batch_size=size, ttl=ttl)
+        later = _nothing if self._fan_outs is None else self._fan_outs.seal_later
+        about: dict[str, Any] = {"owner": self._owner, "batch_size": size, "ttl": ttl, "seal_later": later}
+        return await detached.fan_out(self._store, items, orders, **about)
 
     def open_fan_out(
         self,
@@ -276,6 +278,10 @@ class Actions:
         if seconds <= 0:
             raise InvalidInput([FieldError("result_ttl", f"more than 0 seconds are wanted, not {seconds!r}")])
         return math.ceil(seconds * 1000)
+
+
+def _nothing(_id: str) -> None:
+    """Where nobody can see to it later."""
 
 
 def _element(job: Order, index: int | None = None) -> bytes:

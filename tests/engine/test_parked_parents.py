@@ -132,6 +132,40 @@ async def test_a_plain_def_parent_and_its_child_run_on_one_slot(redis_url: str, 
         assert it.executor._job_threads.total_tokens == 1
 
 
+async def test_what_a_thread_waits_for_is_cancelled_with_its_job(redis_url: str, namespace: str) -> None:
+    family = Family()
+    held, let_go = trio.Event(), trio.Event()
+
+    class Parent(Action):
+        name = "test:parent"
+        task = Task(queue="q")
+
+        def run(self) -> None:
+            assert family.actions is not None
+            trio.from_thread.run(family.actions.run_and_wait, "test:hold")
+
+    class Hold(Action):
+        name = "test:hold"
+        task = Task(queue="q")
+
+        async def run(self) -> None:
+            held.set()
+            try:
+                await trio.sleep_forever()
+            finally:
+                let_go.set()
+
+    async with working(redis_url, namespace, Parent, Hold, slots=1) as it:
+        family.actions = it.actions
+        with trio.fail_after(20):
+            async with it.actions.open_fan_out() as fan:
+                await fan.start("test:parent")
+                await held.wait()
+                fan.cancel_scope.cancel()
+            await let_go.wait()
+        await until(lambda: it.tally.cancelled == 2)
+
+
 async def test_more_parents_than_may_be_parked(redis_url: str, namespace: str) -> None:
     family = Family()
     async with working(redis_url, namespace, family.sum(), slots=2, max_parked=3) as it:

@@ -10,9 +10,15 @@ from typing import Any
 
 from e2e.servers import orphans
 from engine.fleet import Fleet
-from soak.ledger import Evidence, FailedJob, FanOutRecord
+from soak.ledger import Evidence, FailedJob
+from soak.nursery_ledger import FanOutRecord, Trouble, is_attached
 
 FENCED_PARENT = "an action failed while it was cancelled"
+BY_CHILDREN = re.compile(r"^ *\| ExceptionGroup: Exceptions from the fan-out ", re.MULTILINE)
+FENCED = "this process was taken for dead, and its jobs were given to others"
+RESCUED = "rescued a dead process"
+MEMBER = re.compile(r'"process": "(\S+)"')
+PARKED = re.compile(r"-p\d+:")
 FAN_OUT = re.compile(r":trioaction:fanout:([0-9a-f]{32})$")
 
 
@@ -32,10 +38,29 @@ async def waiting(fleet: Fleet) -> dict[str, int]:
             command = "ZCARD"
         if command is not None and (count := await fleet.transport.call(command, key)):
             found[key] = count
+    if parked := await _parked(fleet):
+        found[fleet.keys.workers] = parked
+    return found | await _awaited(fleet)
+
+
+async def _awaited(fleet: Fleet) -> dict[str, int]:
+    """How many fan-outs somebody waits for. A detached one that could not be sealed goes with its process."""
+    found: dict[str, int] = {}
+    for key in await fleet.all_keys():
+        if key.startswith(fleet.keys.owned("")):
+            ids = [id.decode() for id in await fleet.transport.call("SMEMBERS", key)]
+            if count := sum(map(is_attached, ids)):
+                found[key] = count
     return found
 
 
-async def evidence(fleet: Fleet) -> Evidence:
+async def _parked(fleet: Fleet) -> int:
+    """How many parked jobs are shown as workers."""
+    names = [name.decode() for name in await fleet.transport.call("SMEMBERS", fleet.keys.workers)]
+    return sum(PARKED.search(name) is not None for name in names)
+
+
+async def evidence(fleet: Fleet, trouble: Trouble) -> Evidence:
     """A checkpoint for each key; changes nothing."""
     keys = fleet.keys
     return Evidence(
@@ -44,7 +69,9 @@ async def evidence(fleet: Fleet) -> Evidence:
         failures=[_failed_job(raw) for raw in await fleet.list(keys.failed)],
         fan_outs=dict([await _record(fleet, id) for id in _fan_outs(await fleet.all_keys())]),
         waiting=await waiting(fleet),
-        orphans=sorted(await orphans(fleet)),
+        orphans=sorted(await orphans(fleet) - {keys.stat("cancelled")}),
+        cancelled=int(await fleet.get(keys.stat("cancelled")) or 0),
+        trouble=trouble,
     )
 
 
@@ -60,9 +87,16 @@ def _fan_outs(keys: Iterable[str]) -> list[str]:
 
 
 async def _record(fleet: Fleet, id: str) -> tuple[str, FanOutRecord]:
-    fields = await fleet.hash(fleet.keys.fan_out(id))
-    total, completed, failed = (int(fields[name]) for name in (b"total", b"completed", b"failed"))
-    return id, FanOutRecord(total, completed, failed, fields[b"sealed"] == b"1")
+    key = fleet.keys.fan_out(id)
+    fields = {name.decode(): value for name, value in (await fleet.hash(key)).items()}
+    total, completed, failed, cancelled = (
+        int(fields[name]) for name in ("total", "completed", "failed", "cancelled")
+    )
+    started, done = await fleet.transport.pipeline([("GET", f"{key}:started"), ("BITCOUNT", f"{key}:done")])
+    sealed, is_cancelled = fields["sealed"] == b"1", fields["is_cancelled"] == b"1"
+    return id, FanOutRecord(
+        total, completed, failed, sealed, cancelled, is_cancelled, started or b"", int(done)
+    )
 
 
 async def left_over(fleet: Fleet) -> list[str]:
@@ -98,5 +132,18 @@ def complaints(errors: str) -> tuple[Counter[str], list[str]]:
 
 
 def _is_expected(entry: Any) -> bool:
-    """A fan-out that was sealed for its registrar, which was taken for dead and learns both at once."""
-    return entry["event"] == FENCED_PARENT and "FanOutRefused: " in entry["exception"]
+    """A fan-out that was sealed for its registrar, which was taken for dead and learns both at once; or a
+    parent that fails with what its children raised.
+    """
+    is_fenced = entry["event"] == FENCED_PARENT and "FanOutRefused: " in entry["exception"]
+    return is_fenced or (entry["event"] == "action" and BY_CHILDREN.search(entry["exception"]) is not None)
+
+
+def ended_by_others(errors: str) -> set[str]:
+    """The memberships in the fleet that others ended, as the logs tell."""
+    found: set[str] = set()
+    for line in errors.splitlines():
+        # the last line of one that was killed may be no JSON
+        if (FENCED in line or RESCUED in line) and (match := MEMBER.search(line)):
+            found.add(match[1])
+    return found

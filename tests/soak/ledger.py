@@ -8,10 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from soak.nursery_ledger import ACTIONS as NURSERY_ACTIONS
+from soak.nursery_ledger import Counts, FanOutRecord, NurseryEvidence, NurseryLedger, Story, Trouble, some
+
 Accepted = Literal["yes", "maybe", "no"]
 """Did the producer get an answer? "maybe" if the connection was lost too late to know."""
-SHOWN = 5
-TICK, FLAKY, PARENT = "soak:tick", "soak:flaky", "soak:parent"
+TICK = "soak:tick"
+EXPECTED = {"soak:nest": {"Expected", "ChildFailed", "ExceptionGroup"}}
+"""With what an action may fail that is a parent: with what its children raised, too."""
 TICK_SECONDS = 1.0
 
 
@@ -58,22 +62,17 @@ class FanOutPromise:
 
 
 @dataclass(frozen=True, slots=True)
-class FanOutRecord:
-    """What Redis has counted of one fan-out."""
-
-    total: int
-    completed: int
-    failed: int
-    sealed: bool
-
-
-@dataclass(frozen=True, slots=True)
 class FailedJob:
     """One entry of the failed list."""
 
     action: str
     job: str
     exception: str
+
+    @property
+    def is_in_nursery(self) -> bool:
+        """Is it a child that `NurseryLedger` knows of?"""
+        return self.action in NURSERY_ACTIONS and "/" in self.job
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +85,8 @@ class Evidence:
     fan_outs: Mapping[str, FanOutRecord]
     waiting: Mapping[str, int] = field(default_factory=dict[str, int])
     orphans: Sequence[str] = ()
+    cancelled: int = 0
+    trouble: Trouble = field(default_factory=Trouble)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,10 @@ class Audit:
     doubled: int
     lost: int
     accounted: int
+    cancelled: int
     fan_outs: int
+    nurseries: int
+    unknown: int
     ticks: int
     longest_wait: float
     problems: Sequence[str]
@@ -110,17 +114,30 @@ class Ledger:
     def __init__(self) -> None:
         self.promises: list[Promise] = []
         self.fan_outs: list[FanOutPromise] = []
+        self.nurseries = NurseryLedger()
 
-    def audit(self, ran: Sequence[Execution], evidence: Evidence, *, seconds: float) -> Audit:
+    def audit(
+        self, ran: Sequence[Execution], evidence: Evidence, *, seconds: float, lines: Story | None = None
+    ) -> Audit:
         """Hold everything against everything."""
+        lines = lines or Story()
         jobs = [one for one in ran if one.action != TICK]
         first = _first_executions(jobs)
         promises = [*self.promises, *self._children()]
+        counts = self.nurseries.counts(lines, evidence.fan_outs)
+        listed = [one for one in evidence.failures if not one.is_in_nursery]
+        about = NurseryEvidence(
+            records=evidence.fan_outs,
+            failures=[one.job for one in evidence.failures if one.is_in_nursery],
+            trouble=evidence.trouble,
+        )
         problems = [
             *_problems_of_promises(promises, first),
             *_problems_of_attempts(self.promises, jobs),
-            *_problems_of_counters(first.values(), evidence),
-            *_problems_of_failures(first.values(), evidence.failures),
+            *_problems_of_counters(first.values(), evidence, counts),
+            *_problems_of_failures(first.values(), listed),
+            *_problems_of_exceptions(evidence.failures),
+            *self.nurseries.problems(lines, about),
             *self._problems_of_fan_outs(first, evidence.fan_outs),
             *_problems_of_ticks(len(ran) - len(jobs), evidence.failures, seconds),
             *(f"{count} left in {key}" for key, count in evidence.waiting.items() if count),
@@ -133,8 +150,11 @@ class Ledger:
             executions=len(jobs),
             doubled=len(jobs) - distinct,
             lost=len(_lost(promises, first)),
-            accounted=evidence.processed + evidence.failed - _ticks(evidence.failures),
+            accounted=evidence.processed + evidence.failed + evidence.cancelled - _ticks(evidence.failures),
+            cancelled=evidence.cancelled,
             fan_outs=len(evidence.fan_outs),
+            nurseries=len(lines.blocks),
+            unknown=counts.unknown,
             ticks=_ticks(evidence.failures),
             longest_wait=max((wait for _, wait in waits(self.promises, ran)), default=0.0),
             problems=problems,
@@ -148,7 +168,7 @@ class Ledger:
         self, first: Mapping[str, Execution], records: Mapping[str, FanOutRecord]
     ) -> Iterable[str]:
         for id, record in records.items():
-            if not record.sealed or record.total != record.completed + record.failed:
+            if not record.closes:
                 yield f"fan-out {id} does not close: {record}"
         for fan_out in self.fan_outs:
             ran = [first[child] for child in fan_out.children if child in first]
@@ -176,14 +196,14 @@ def _lost(promises: Iterable[Promise], first: Mapping[str, Execution]) -> list[s
 
 
 def _problems_of_promises(promises: Sequence[Promise], first: Mapping[str, Execution]) -> Iterable[str]:
-    yield from _some("lost", _lost(promises, first))
+    yield from some("lost", _lost(promises, first))
     refused = [one.job for one in promises if one.accepted == "no" and one.job in first]
-    yield from _some("ran though the producer was told that it was not enqueued", refused)
+    yield from some("ran though the producer was told that it was not enqueued", refused)
     early = [one.job for one in promises if one.job in first and first[one.job].at < one.due]
-    yield from _some("ran too early", early)
+    yield from some("ran too early", early)
     promised = {one.job for one in promises}
     unknown = [job for job in first if job.partition("/")[0] not in promised]
-    yield from _some("ran though nobody enqueued it", unknown)
+    yield from some("ran though nobody enqueued it", unknown)
 
 
 def _problems_of_attempts(promises: Sequence[Promise], ran: Sequence[Execution]) -> Iterable[str]:
@@ -195,26 +215,40 @@ def _problems_of_attempts(promises: Sequence[Promise], ran: Sequence[Execution])
         for one in promises
         if one.job in tried and tried[one.job] != set(range(1, one.attempts + 1))
     ]
-    yield from _some("not tried as often as it should", wrong)
+    yield from some("not tried as often as it should", wrong)
 
 
-def _problems_of_counters(first: Iterable[Execution], evidence: Evidence) -> Iterable[str]:
+def _problems_of_counters(first: Iterable[Execution], evidence: Evidence, counts: Counts) -> Iterable[str]:
     fates = Counter(one.fate for one in first)
-    if evidence.processed != fates["ok"]:
-        yield f"{evidence.processed} counted as processed, but {fates['ok']} jobs succeeded"
-    failed = fates["fail"] + _ticks(evidence.failures)
-    if evidence.failed != failed:
-        yield f"{evidence.failed} counted as failed, but {failed} jobs failed"
+    # (counted, and what it should be): more only by jobs of which nobody knows
+    expected = {
+        "processed": (evidence.processed, fates["ok"] + counts.processed),
+        "failed": (evidence.failed, fates["fail"] + _ticks(evidence.failures) + counts.failed),
+        "cancelled": (evidence.cancelled, counts.cancelled),
+    }
+    for name, (counted, jobs) in expected.items():
+        if not jobs <= counted <= jobs + counts.unknown:
+            yield f"{counted} counted as {name}, but {jobs} jobs are, and {counts.unknown} may be"
+    surplus = sum(counted - jobs for counted, jobs in expected.values())
+    if surplus > counts.unknown:
+        yield f"{surplus} more jobs are counted than were accepted, of which {counts.unknown} may be"
 
 
 def _problems_of_failures(first: Iterable[Execution], failures: Sequence[FailedJob]) -> Iterable[str]:
     failing = {one.job for one in first if one.fate == "fail"}
     listed = Counter(one.job for one in failures if one.action != TICK)
-    yield from _some("in the failed list more than once", [job for job, many in listed.items() if many > 1])
-    yield from _some("not in the failed list", sorted(failing - listed.keys()))
-    yield from _some("in the failed list though it succeeds", sorted(listed.keys() - failing))
-    others = [f"{one.job} ({one.exception})" for one in failures if one.exception != "Expected"]
-    yield from _some("failed in a way that it should not", others)
+    yield from some("in the failed list more than once", [job for job, many in listed.items() if many > 1])
+    yield from some("not in the failed list", sorted(failing - listed.keys()))
+    yield from some("in the failed list though it succeeds", sorted(listed.keys() - failing))
+
+
+def _problems_of_exceptions(failures: Sequence[FailedJob]) -> Iterable[str]:
+    others = [
+        f"{one.job} ({one.exception})"
+        for one in failures
+        if one.exception not in EXPECTED.get(one.action, {"Expected"})
+    ]
+    yield from some("failed in a way that it should not", others)
 
 
 def _problems_of_ticks(ran: int, failures: Sequence[FailedJob], seconds: float) -> Iterable[str]:
@@ -227,12 +261,6 @@ def _problems_of_ticks(ran: int, failures: Sequence[FailedJob], seconds: float) 
 
 def _ticks(failures: Sequence[FailedJob]) -> int:
     return sum(one.action == TICK for one in failures)
-
-
-def _some(problem: str, jobs: Sequence[str]) -> Iterable[str]:
-    if jobs:
-        more = f" and {len(jobs) - SHOWN} more" if len(jobs) > SHOWN else ""
-        yield f"{problem}: {', '.join(jobs[:SHOWN])}{more}"
 
 
 def waits(promises: Iterable[Promise], ran: Iterable[Execution]) -> list[tuple[float, float]]:

@@ -16,17 +16,17 @@ import trio
 from redis.exceptions import RedisError
 from soak.application import RETRIES
 from soak.ledger import Accepted, FanOutPromise, Ledger, Promise
+from soak.nursery_load import ASKED, LATER, OUTSIDE, NurseryLoad
 from soak.stage import NAMESPACE, Stage
 
 from trioaction.config import ActionSettings, FanOutSettings, RedisSettings, Settings, TaskSettings
 from trioaction.errors import Unavailable
 from trioaction.redis.transport import ConnectionLost
 from trioaction.registry import discover
-from trioaction.runtime import open_runtime
-from trioaction.tasks import Actions
+from trioaction.runtime import Runtime, open_runtime
 
-SINGLE_PRODUCERS = 4
-SINGLE, MANY, FAN_OUT, PARENT = 0.04, 3.0, 1.0, 0.7
+SINGLE_PRODUCERS, PARENTS_HERE = 4, 2
+SINGLE, MANY, FAN_OUT, PARENT, NEST, HERE = 0.05, 3.0, 1.5, 1.0, 0.7, 0.8
 """Seconds, on average, between two of a kind."""
 LONGEST_JOB = 0.3
 
@@ -34,12 +34,13 @@ LONGEST_JOB = 0.3
 class Load:
     """Produces until ``stopping`` is set, then what is under way is finished."""
 
-    def __init__(self, actions: Actions, ledger: Ledger, chance: random.Random) -> None:
+    def __init__(self, runtime: Runtime, stage: Stage, ledger: Ledger, chance: random.Random) -> None:
         self.stopping = trio.Event()
-        self._actions = actions
+        self._actions = runtime.services.actions
         self._ledger = ledger
         self._chance = chance
         self._numbers = itertools.count(1)
+        self._nurseries = NurseryLoad(runtime, stage, ledger, chance, self._id)
 
     async def run(self) -> None:
         """A checkpoint; cancelled, what was under way is in no ledger."""
@@ -49,6 +50,12 @@ class Load:
             nursery.start_soon(self._again, self._many, MANY)
             nursery.start_soon(self._again, self._fan_out, FAN_OUT)
             nursery.start_soon(self._again, self._parent, PARENT)
+            nursery.start_soon(self._again, self._nest, NEST)
+            for _ in range(PARENTS_HERE):
+                nursery.start_soon(self._again, self._nurseries.parent, HERE)
+            nursery.start_soon(self._again, self._nurseries.ask, ASKED)
+            nursery.start_soon(self._again, self._nurseries.cancel_detached, LATER)
+            nursery.start_soon(self._again, self._nurseries.cancel_attached, OUTSIDE)
 
     async def _again(self, produce: Any, seconds: float) -> None:
         while not self.stopping.is_set():
@@ -90,6 +97,15 @@ class Load:
         job = self._id("parent")
         inputs = {"id": job, "seconds": self._chance.choice((0.05, LONGEST_JOB))}
         self._promise(job, await _told(self._actions.enqueue("soak:parent", inputs)))
+
+    async def _nest(self) -> None:
+        job = self._id("nest")
+        if self._chance.random() < 0.1:
+            inputs = {"id": job, "seconds": self._chance.uniform(0, LONGEST_JOB)}
+            self._promise(job, await _told(self._actions.enqueue("soak:asker", inputs)))
+            return
+        plan = self._nurseries.plans.make(job).model_dump()
+        self._promise(job, await _told(self._actions.enqueue("soak:nest", plan)))
 
     async def _fan_out(self) -> None:
         kinds = self._chance.choices(("quick", "fails", "flaky"), (80, 10, 10), k=self._chance.randint(1, 60))
@@ -135,4 +151,4 @@ async def open_load(stage: Stage, ledger: Ledger, chance: random.Random) -> Asyn
     )
     registry = discover(settings.actions.package, settings.root)
     async with open_runtime(settings, registry, slots=0, lazy=False) as runtime:
-        yield Load(runtime.services.actions, ledger, chance)
+        yield Load(runtime, stage, ledger, chance)

@@ -20,9 +20,10 @@ from pathlib import Path
 
 import trio
 from soak.faults import FAULTS, Thrower
-from soak.inspection import complaints, evidence, left_over, waiting
+from soak.inspection import complaints, ended_by_others, evidence, left_over, waiting
 from soak.ledger import Ledger, executions, waits
 from soak.load import open_load
+from soak.nursery_ledger import Trouble, story
 from soak.report import Report
 from soak.stage import Stage, open_stage
 from soak.workers import Worker
@@ -56,6 +57,7 @@ class Soak:
         self._asked = asked
         self._ledger = Ledger()
         self._problems: list[str] = []
+        self._left: list[str] = []
         self._ending = False
         self._began = time.monotonic()
         self._memory = (0, 0)
@@ -95,6 +97,7 @@ class Soak:
             await worker.up()
         ticks = self._stage.executions.count("soak:tick")
         await self._within(DRAIN_WITHIN, "drain", self._is_drained)
+        self._problems += [f"left when it should have drained: {one}" for one in self._left]
         await self._within(DRAIN_WITHIN, "see the recurring action run", partial(self._ticked, ticks))
         memory = self._stage.veteran.memory or [0]
         self._memory = (memory[min(WARM, len(memory) - 1)], memory[-1])
@@ -102,8 +105,8 @@ class Soak:
 
     async def _is_drained(self) -> bool:
         left = await waiting(self._stage.direct)
-        running = [key for key in left if not key.endswith(":ticks")]
-        return not running
+        self._left = [f"{count} in {key}" for key, count in left.items() if not key.endswith(":ticks")]
+        return not self._left
 
     async def _ticked(self, ticks: int) -> bool:
         return self._stage.executions.count("soak:tick") > ticks
@@ -142,15 +145,18 @@ class Soak:
     async def _report(self, drained_in: float) -> Report:
         seconds = time.monotonic() - self._began
         ran = executions(self._stage.executions)
-        audit = self._ledger.audit(ran, await evidence(self._stage.direct), seconds=seconds)
-        told: Counter[str] = Counter()
         workers = [*self._stage.workers, *([self._last] if self._last else [])]
+        produced = (self._stage.folder / PRODUCER).read_text("utf-8")
+        found = await evidence(self._stage.direct, _trouble(workers, produced))
+        lines = story(self._stage.nurseries)
+        audit = self._ledger.audit(ran, found, seconds=seconds, lines=lines)
+        told: Counter[str] = Counter()
         for worker in workers:
             some, strange = complaints(worker.errors)
             told += some
             self._problems += worker.strange
             self._problems += [f"worker {worker.name} wrote: {line}" for line in strange]
-        _, strange = complaints((self._stage.folder / PRODUCER).read_text("utf-8"))
+        _, strange = complaints(produced)
         self._problems += [f"the producer wrote: {line}" for line in strange]
         before, after = self._memory
         if after > before * 1.3 + 20 * MIB:
@@ -169,6 +175,14 @@ class Soak:
             told=told,
             problems=[*audit.problems, *self._problems],
         )
+
+
+def _trouble(workers: list[Worker], produced: str) -> Trouble:
+    return Trouble(
+        frozenset[int]().union(*(worker.killed for worker in workers)),
+        frozenset[int]().union(*(worker.told for worker in workers)),
+        frozenset(ended_by_others(produced).union(*(ended_by_others(worker.errors) for worker in workers))),
+    )
 
 
 async def soak(folder: Path, asked: argparse.Namespace) -> Report:

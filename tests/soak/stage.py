@@ -14,6 +14,7 @@ from e2e.servers import make_project, on
 from engine.fleet import Fleet, open_fleet
 from faultproxy import FaultProxy, open_fault_proxy
 from private_server import PrivateServer, open_private_server
+from soak.nurseries import FILE
 from soak.workers import Worker
 
 NAMESPACE = "soak"
@@ -54,6 +55,12 @@ class Stage:
         return file.read_text() if file.exists() else ""
 
     @property
+    def nurseries(self) -> str:
+        """What parents and their children wrote."""
+        file = self.project / FILE
+        return file.read_text() if file.exists() else ""
+
+    @property
     def veteran(self) -> Worker:
         """The one that is never killed, so that its memory can be watched."""
         return self.workers[0]
@@ -69,7 +76,8 @@ async def open_stage(folder: Path) -> AsyncGenerator[Stage]:
     project = folder / "project"
     project.mkdir()
     make_project(project, things="")
-    shutil.copy(Path(__file__).with_name("application.py"), project / "actions" / "things.py")
+    for name, module in (("application", "things"), ("nurseries", "nurseries")):
+        shutil.copy(Path(__file__).with_name(f"{name}.py"), project / "actions" / f"{module}.py")
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(open_private_server(_binary(), *DURABLE))
         proxies = [await stack.enter_async_context(open_fault_proxy(redis.url)) for _ in range(WORKERS + 1)]

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
-from soak.inspection import complaints
+from soak.inspection import FENCED, RESCUED, complaints, ended_by_others
 from soak.ledger import (
     Evidence,
     Execution,
     FailedJob,
     FanOutPromise,
-    FanOutRecord,
     Ledger,
     Promise,
     executions,
     recovery,
     waits,
 )
+from soak.nursery_ledger import Cancellation, Detached, FanOutRecord, Trouble, story
 
 PROMISES = (
     Promise("quick1", "yes", 1.0),
@@ -106,9 +108,9 @@ def test_numbers_are_those_of_jobs_and_not_of_executions() -> None:
         (without("flaky1", 2), r"flaky1 \(tried as \[1\] of 2\)"),
         (also("flaky1", attempt=3), r"flaky1 \(tried as \[1, 2, 3\] of 2\)"),
         ([Execution(4.9, 7, "soak:quick", "delayed1", "ok", 1), *RAN], "ran too early: delayed1"),
-        (also("quick3"), "8 counted as processed, but 9 jobs succeeded"),
-        (without("quick2"), "8 counted as processed, but 7 jobs succeeded"),
-        (also("quick3", fate="fail"), "3 counted as failed, but 4 jobs failed"),
+        (also("quick3"), "8 counted as processed, but 9 jobs are"),
+        (without("quick2"), "1 more jobs are counted than"),
+        (also("quick3", fate="fail"), "3 counted as failed, but 4 jobs are"),
         (also("quick3", fate="fail"), "not in the failed list: quick3"),
         (also("child4"), "fan-out f2: 0 of 2 children failed, but"),
         ([one for one in RAN if one.action != "soak:tick"], "counted, but it ran 0 times"),
@@ -116,10 +118,6 @@ def test_numbers_are_those_of_jobs_and_not_of_executions() -> None:
 )
 def test_executions_that_do_not_fit_are_found(ran: list[Execution], problem: str) -> None:
     assert any(_matches(problem, found) for found in audited(ran))
-
-
-def recorded(id: str, record: FanOutRecord) -> Evidence:
-    return replace(EVIDENCE, fan_outs=RECORDS | {id: record})
 
 
 TWICE = (*FAILURES, FailedJob("soak:fails", "fails1", "Expected"))
@@ -196,3 +194,191 @@ def test_a_traceback_in_a_log_is_found_and_complaints_are_counted() -> None:
     told, strange = complaints("\n".join(lines))
     assert told == {"warning: heartbeat failed": 1, "error: a component crashed": 1}
     assert strange == ["Traceback (most recent call last):", "a component crashed: ValueError: x"]
+
+
+# attached fan-outs, and cancelled ones
+
+WAITED, QUIT, LATER = (f"{letter * 12}8{letter * 19}" for letter in "abc")
+LINES = f"""\
+1 7 open {WAITED} p7 nest1/x 1 1
+1 7 open {QUIT} p7 nest2/x -1 -1
+2 8 start r1 p8 {WAITED} 0 leaf nest1/x/0
+2 9 start r2 p9 {WAITED} 1 leaf nest1/x/1
+2 8 start r3 p8 {QUIT} 0 leaf nest2/x/0
+3 8 end r1
+3 9 end r2
+3 7 left {WAITED} p7 ended 2 1 1 0
+4 6 cancelled {QUIT}
+4 9 start r4 p9 {QUIT} 1 thread nest2/x/1
+4 8 end r3
+4 7 left {QUIT} p7 ended 3 0 0 3
+4 9 end r4
+5 6 asked ask1/0 ok
+5 6 told ask1/0 ok
+5 6 asked ask2/0 ok
+5 8 start r5 p8 {LATER} 0 leaf ask2/0
+5 8 end r5
+5 6 told ask2/0 unknown
+"""
+KEPT = {
+    WAITED: FanOutRecord(2, 1, 1, sealed=True, done=2),
+    QUIT: FanOutRecord(3, 0, 3, sealed=True, cancelled=3, is_cancelled=True, started=b"\xc0", done=3),
+}
+NURSERIES = replace(
+    EVIDENCE,
+    processed=10,
+    failed=4,
+    cancelled=3,
+    fan_outs=RECORDS | KEPT,
+    failures=[*FAILURES, FailedJob("soak:leaf", "nest1/x/1", "Expected")],
+)
+CANCELLED = Cancellation(QUIT, "yes", b"\xc0")
+
+
+def nursery_audit(
+    lines: str = LINES,
+    evidence: Evidence = NURSERIES,
+    cancelled: Cancellation = CANCELLED,
+    detached: Sequence[Detached] = (),
+) -> list[str]:
+    """What is found to be wrong."""
+    ledger = Ledger()
+    ledger.promises += PROMISES
+    ledger.fan_outs += FAN_OUTS
+    ledger.nurseries.cancellations.append(cancelled)
+    ledger.nurseries.detached += detached
+    return list(ledger.audit(RAN, evidence, seconds=9, lines=story(lines)).problems)
+
+
+def put(line: str, before: str) -> str:
+    """The lines, with one that stands elsewhere."""
+    return LINES.replace(f"{line}\n", "").replace(before, f"{line}\n{before}")
+
+
+def counted(id: str, **fields: Any) -> Evidence:
+    """The evidence, with another record of one fan-out."""
+    return replace(NURSERIES, fan_outs={**NURSERIES.fan_outs, id: replace(KEPT[id], **fields)})
+
+
+def troubled(**fields: Any) -> Evidence:
+    """The evidence of processes that did not live on."""
+    return replace(NURSERIES, trouble=Trouble(**fields))
+
+
+def found(problem: str, problems: Sequence[str]) -> bool:
+    return any(_matches(problem, one) for one in problems)
+
+
+def test_nurseries_in_which_all_is_well_have_no_problems() -> None:
+    assert nursery_audit() == []
+
+
+LATE_END = put("3 8 end r1", "4 6 cancelled")
+NO_END = LINES.replace("3 8 end r1\n", "")
+LATE_START = put(f"2 8 start r3 p8 {QUIT} 0 leaf nest2/x/0", "4 8 end r3")
+LEFT_BEHIND = LINES.replace("p7 ended 2 1 1 0", "p7 ended 2 1 0 0")
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        (LATE_END, f"ran after the block of its parent: {WAITED}/0"),
+        (NO_END, f"ran after the block of its parent: {WAITED}/0"),
+        (put("4 8 end r3", "5 6 asked ask1"), f"ran after the block of its parent: {QUIT}/0"),
+        (f"{LINES}6 8 start r9 p8 {WAITED} 0 leaf nest1/x/0\n", f"ran after the block .*{WAITED}/0"),
+        (LEFT_BEHIND, f"the block of {WAITED} ended before its children"),
+        (LEFT_BEHIND, f"the nursery {WAITED} should have come to 1 and 1, but"),
+        (LINES.replace(f"3 7 left {WAITED} p7 ended 2 1 1 0\n", ""), f"the block of {WAITED} has not ended"),
+        (LINES.replace("ended 2 1 1 0", "lost 2 1 1 0"), "was lost, though its process was not taken for"),
+        (f"{LINES}6 7 odd {WAITED} outcome-1-twice\n", f"strange: {WAITED} outcome-1-twice"),
+        (LINES.replace("told ask1/0 ok", "told ask1/0 fail"), r"told of another end: ask1/0 \(fail\)"),
+        (f"{LINES}6 7 open {LATER} p7 nest3/x -1 -1\n", f"the nursery {LATER} has no record"),
+    ],
+)
+def test_lines_of_parents_and_children_that_do_not_fit_are_found(lines: str, problem: str) -> None:
+    assert found(problem, nursery_audit(lines))
+
+
+@pytest.mark.parametrize(
+    ("lines", "evidence"),
+    [
+        (LATE_END, troubled(fenced={"p8"})),
+        (NO_END, troubled(killed={8})),
+        (LINES.replace(f"3 7 left {WAITED} p7 ended 2 1 1 0\n", ""), troubled(killed={7})),
+        (LINES.replace("p7 ended 2 1 1 0", "p7 cancelled 2 1 0 0"), troubled(told={7})),
+        (LINES.replace("p7 ended 2 1 1 0", "p7 lost 2 0 0 0"), troubled(fenced={"p7"})),
+        (LINES.replace("p7 ended 2 1 1 0", "p7 away 2 0 0 0"), NURSERIES),
+    ],
+)
+def test_what_processes_did_not_live_to_see_is_no_problem(lines: str, evidence: Evidence) -> None:
+    assert nursery_audit(lines, evidence) == []
+
+
+def test_what_starts_after_a_cancellation_must_have_been_popped_before_it() -> None:
+    assert nursery_audit(LATE_START) == []
+    waited = replace(CANCELLED, started=b"\x40")
+    assert found(f"started after .* cancelled: {QUIT}/0", nursery_audit(LATE_START, cancelled=waited))
+    assert found("popped after it had been cancelled", nursery_audit(cancelled=waited))
+    fenced = replace(counted(QUIT, started=b"\x40"), trouble=Trouble(fenced=frozenset({"p8"})))
+    assert nursery_audit(LATE_START, fenced, waited) == []
+
+
+def test_what_starts_twice_after_a_cancellation_is_found() -> None:
+    again = LATE_START.replace(
+        "4 8 end r3", f"4 8 start r6 p8 {QUIT} 0 leaf nest2/x/0\n4 8 end r6\n4 8 end r3"
+    )
+    assert found(f"started twice .*{QUIT}/0", nursery_audit(again))
+
+
+@pytest.mark.parametrize(
+    ("evidence", "problem"),
+    [
+        (replace(NURSERIES, processed=9), "9 counted as processed, but 10 jobs are, and 1 may be"),
+        (replace(NURSERIES, processed=12), "12 counted as processed"),
+        (replace(NURSERIES, cancelled=2), "2 counted as cancelled, but 3 jobs are"),
+        (
+            replace(NURSERIES, processed=11, cancelled=4),
+            "2 more jobs are counted than were accepted, of which 1",
+        ),
+        (replace(NURSERIES, failures=FAILURES), "0 children in the failed list"),
+        (counted(QUIT, done=2), f"fan-out {QUIT} does not close"),
+        (counted(QUIT, failed=2), f"fan-out {QUIT} does not close"),
+        (counted(QUIT, is_cancelled=False), f"{QUIT} was cancelled, but it is not"),
+        (replace(NURSERIES, waiting={"soak:trioaction:owned:x": 1}), "1 left in soak:trioaction:owned:x"),
+    ],
+)
+def test_counts_of_nurseries_that_do_not_fit_are_found(evidence: Evidence, problem: str) -> None:
+    assert found(problem, nursery_audit(evidence=evidence))
+
+
+def test_of_one_run_and_wait_that_was_cancelled_nobody_knows_whether_it_was_counted() -> None:
+    assert nursery_audit(evidence=replace(NURSERIES, cancelled=4)) == []
+    kept = FanOutRecord(1, 0, 1, sealed=True, cancelled=1, is_cancelled=True, done=1)
+    known = replace(NURSERIES, fan_outs={**NURSERIES.fan_outs, LATER: kept})
+    assert found("3 counted as cancelled, but 4 jobs are, and 0 may be", nursery_audit(evidence=known))
+    assert nursery_audit(evidence=replace(known, cancelled=4)) == []
+
+
+@pytest.mark.parametrize(
+    ("detached", "record", "problem"),
+    [
+        (Detached("f3", "yes", 1), None, "the cancelled fan-out f3 has no record"),
+        (Detached("f3", "yes", 2), RECORDS["f3"], "f3 had 2 children"),
+        (Detached("f3", "yes", 1), replace(RECORDS["f3"], is_cancelled=True), "though nobody did"),
+    ],
+)
+def test_cancelled_fan_outs_that_were_let_go_are_checked(
+    detached: Detached, record: FanOutRecord | None, problem: str
+) -> None:
+    records = {id: one for id, one in NURSERIES.fan_outs.items() if id != "f3"}
+    evidence = replace(NURSERIES, fan_outs=records if record is None else records | {"f3": record})
+    assert found(problem, nursery_audit(evidence=evidence, detached=[detached]))
+
+
+def test_memberships_that_others_ended_are_read_from_logs() -> None:
+    lines = [
+        json.dumps({"event": FENCED, "process": "p1"}),
+        json.dumps({"event": RESCUED, "process": "p2", "jobs_put_back": 1}),
+        json.dumps({"event": "heartbeat failed", "process": "p3"}),
+    ]
+    assert ended_by_others("\n".join(lines)) == {"p1", "p2"}

@@ -29,6 +29,10 @@ class Worker:
         self.starts = 0
         self.strange: list[str] = []
         """What it did that no fault explains."""
+        self.killed: set[int] = set()
+        """The numbers of its processes that were killed."""
+        self.told: set[int] = set()
+        """And of those that were told to end, or killed."""
         self.memory: list[int] = []
         """Bytes that the present process had resident, each second."""
         self._project = project
@@ -99,11 +103,15 @@ class Worker:
     def kill(self) -> None:
         """SIGKILL."""
         self._told_to_end = True
+        self.killed.add(self.process.process.pid)
+        self.told.add(self.process.process.pid)
         self.process.process.kill()
 
     def send(self, number: int) -> None:
         """Another signal."""
-        self._told_to_end = self._told_to_end or number == signal.SIGTERM
+        if number == signal.SIGTERM:
+            self._told_to_end = True
+            self.told.add(self.process.process.pid)
         self.process.send(number)
 
     async def ended(self, *, seconds: float) -> int | None:
@@ -113,6 +121,6 @@ class Worker:
             await until(lambda: process.poll() is not None, seconds=seconds)
         except trio.TooSlowError:
             self.complain(f"did not end within {seconds} s of being told to")
-            process.kill()
+            self.kill()
             return None
         return process.returncode

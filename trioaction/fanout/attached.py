@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, ExitStack, aclosing, asynccontextmanager, nullcontext
 from typing import Any, cast
 
 import trio
@@ -66,8 +66,10 @@ async def _opened(children: Children) -> AsyncGenerator[trio.CancelScope]:
     await children.open()
     raised: list[BaseException] = []
     try:
-        with children.awake():
+        with ExitStack() as meanwhile:
+            meanwhile.enter_context(children.awake())
             async with trio.open_nursery() as nursery:
+                meanwhile.enter_context(children.stopped_with_its_job(nursery.cancel_scope))
                 nursery.start_soon(children.register)
                 nursery.start_soon(children.stand, nursery.cancel_scope)
                 yield nursery.cancel_scope

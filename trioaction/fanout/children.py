@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, TypeVar
@@ -119,6 +119,11 @@ class Children:
             self._abandon()
             raise
         return code == "ok"
+
+    def stopped_with_its_job(self, scope: trio.CancelScope) -> AbstractContextManager[None]:
+        """Meanwhile the scope is cancelled when the job, if this is in one, is told to end."""
+        parking = CURRENT_PARKING.get()
+        return nullcontext() if parking is None else parking.stops(scope)
 
     def awake(self) -> AbstractContextManager[None]:
         """Meanwhile Redis tells of the children, and the record is kept."""

@@ -19,7 +19,7 @@ import trio
 from trioaction.errors import TrioactionError, Unavailable
 from trioaction.fanout.orders import Orders, as_json
 from trioaction.fanout.record import Batch, Batches, ChildJob, ChildJobs, Refusal
-from trioaction.fanout.store import Store
+from trioaction.fanout.store import FanOutRefused, Store
 from trioaction.fanout.views import FanOutResult
 from trioaction.redis.transport import ConnectionLost, lone_error_ungrouped
 
@@ -35,9 +35,18 @@ _CHECKED_AT_ONCE = 1000
 
 
 async def fan_out(
-    store: Store, items: Items, orders: Orders, *, owner: Owner, batch_size: int, ttl: int
+    store: Store,
+    items: Items,
+    orders: Orders,
+    *,
+    owner: Owner,
+    batch_size: int,
+    ttl: int,
+    seal_later: Callable[[str], None],
 ) -> FanOutResult:
     """Register a child for each item, seal the record, and tell what became of them; ``ttl`` in ms.
+
+    ``seal_later`` gets the id of a record that could not be sealed, since Redis was away.
 
     A checkpoint at least once per batch. When cancelled, or when it raises (the error then has
     ``fan_out_id``), what was registered by then runs, and the record is sealed at that; before the first
@@ -54,7 +63,7 @@ async def fan_out(
         except BaseException as error:
             # shielded, since a fan-out that nobody seals does not finish before its TTL
             with trio.move_on_after(SEAL_WITHIN, shield=True):
-                await registration.abandon(error)
+                await registration.abandon(error, seal_later)
             raise
 
 
@@ -160,8 +169,8 @@ class _Registration:
             fan_out_id=self.id, action_name=actions, queue=queues, enqueued=enqueued, errors=self._refused
         )
 
-    async def abandon(self, error: BaseException) -> None:
-        """Seal what there is, and tell the error's reader its id."""
+    async def abandon(self, error: BaseException, seal_later: Callable[[str], None]) -> None:
+        """Seal what there is, now or later, and tell the error's reader its id."""
         if not self._may_exist:
             return
         if isinstance(error, Exception):
@@ -169,5 +178,11 @@ class _Registration:
             error.add_note(f"fan-out {self.id}: the children registered so far run, and are all that it has")
         try:
             await self._store.close(self.id)
-        except (TrioactionError, redis.exceptions.RedisError) as problem:
-            log.warning("a fan-out could not be sealed", fan_out=self.id, error=str(problem))
+        except FanOutRefused as refusal:
+            log.warning("a fan-out could not be sealed", fan_out=self.id, error=str(refusal))
+        except redis.exceptions.RedisError as problem:
+            log.warning("a fan-out will be sealed later", fan_out=self.id, error=str(problem))
+            seal_later(self.id)
+        except trio.Cancelled:
+            seal_later(self.id)
+            raise

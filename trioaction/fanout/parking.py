@@ -6,8 +6,11 @@ A contract between who waits (`attached`) and who has the places (the pool); nei
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Protocol
+
+import trio
 
 
 class Parking(Protocol):
@@ -22,6 +25,13 @@ class Parking(Protocol):
     @property
     def queue(self) -> str:
         """The queue that the job came from: children that it waits for are taken from the head there."""
+        ...
+
+    def stops(self, scope: trio.CancelScope) -> AbstractContextManager[None]:
+        """Meanwhile the scope is cancelled when the job is told to end.
+
+        What a thread of the job waits for runs in a task that nothing else would cancel.
+        """
         ...
 
     def park(self, queues: Collection[str]) -> None:

@@ -7,6 +7,7 @@
 -- include: record.lua
 local keys, id = keys_of(ARGV[1]), ARGV[2]
 local at = keys.fan_out(id)
+redis.call('PEXPIRE', keys.news(''), 1) -- no key of ours: an error while Redis takes no writes, but not when it is full
 redis.pcall('SREM', keys.owned(ARGV[3]), id)
 if ARGV[4] == '1' then
   redis.call('DEL', at)

@@ -108,6 +108,7 @@ class FanOuts:
         self._events = events
         self._alarms: dict[str, Alarm] = {}
         self._abandoned: dict[str, str] = {}
+        self._unsealed: set[str] = set()
         self._last_waits: set[trio.CancelScope] = set()
         self._hurry = math.inf
         self._wanted = trio.Event()
@@ -179,6 +180,7 @@ class FanOuts:
             try:
                 await self.store.refresh(list(self._alarms))
                 await self._cancel_abandoned()
+                await self._seal_unsealed()
             except RedisError as error:
                 log.warning("could not renew fan-outs", reason=str(error))
 
@@ -190,6 +192,14 @@ class FanOuts:
                 log.warning("a fan-out could not be cancelled", fan_out=id, error=str(error))
             await self.store.release(id, owner, delete=False)
             del self._abandoned[id]
+
+    async def _seal_unsealed(self) -> None:
+        for id in list(self._unsealed):
+            try:
+                await self.store.close(id)
+            except FanOutRefused as error:
+                log.warning("a fan-out could not be sealed", fan_out=id, error=str(error))
+            self._unsealed.discard(id)
 
     # for each fan-out
 
@@ -219,6 +229,11 @@ class FanOuts:
     def abandon(self, id: str, owner: str) -> None:
         """Cancel a fan-out of ``owner`` as soon as Redis is back; nobody waits for it any more."""
         self._abandoned[id] = owner
+
+    def seal_later(self, id: str) -> None:
+        """Seal a detached fan-out as soon as Redis is back."""
+        self._unsealed.add(id)
+        self.listen()
 
     async def answer(self, call: Callable[[], Awaitable[T]], patience: float) -> T:
         """What a call returns that may be made again and again, as soon as Redis is there and takes it.

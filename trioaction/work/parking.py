@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Generator
+from contextlib import contextmanager
 
+import trio
 from trio.lowlevel import Task, current_task
 
 from trioaction.work.slot import Slot
@@ -22,6 +24,16 @@ class SlotParking:
     def queue(self) -> str:
         """The queue that the job came from."""
         return "" if self._slot.job is None else self._slot.job.queue
+
+    @contextmanager
+    def stops(self, scope: trio.CancelScope) -> Generator[None]:
+        """Meanwhile the scope is cancelled when the job is told to end."""
+        scopes = self._slot.scopes
+        scopes.add(scope)
+        try:
+            yield
+        finally:
+            scopes.discard(scope)
 
     def park(self, queues: Collection[str]) -> None:
         """Give the number of the slot up, while a task of its job waits for children on ``queues``."""

@@ -62,6 +62,7 @@ class Slot:
         "job",
         "paused",
         "place",
+        "scopes",
         "stopped",
         "thread",
     )
@@ -77,6 +78,8 @@ class Slot:
         self.paused = 0.0
         """For how many seconds the job has waited for children of its own."""
         self.thread: LingeringThread | None = None
+        self.scopes: set[trio.CancelScope] = set()
+        """What the job waits for, and is to end with it."""
         self._deadlines = deadlines
         self._scope = trio.CancelScope()
         self._began = 0.0
@@ -128,7 +131,8 @@ class Slot:
         """Cancel the job."""
         self.ends_at = math.inf
         self.stopped = self.stopped or why
-        self._scope.cancel()
+        for scope in (self._scope, *self.scopes):
+            scope.cancel()
 
     def pause(self) -> None:
         """The job's time stands still, until it goes on or ends."""
