@@ -272,7 +272,7 @@ async def orphans(fleet: Fleet) -> set[str]:
     keys, call = fleet.keys, fleet.transport.call
     living = [id.decode() for id in await call("SMEMBERS", keys.processes)]
     lasting = {keys.queues, keys.workers, keys.processes, keys.failed, keys.recurring, keys.schedule}
-    lasting |= {keys.stat("processed"), keys.stat("failed")}
+    lasting |= {keys.stat(name) for name in ("processed", "failed", "cancelled")}
     lost = {word.decode() for word in await call("SMEMBERS", keys.workers)}
     for key in await fleet.all_keys() - lasting:
         if not key.startswith(keys.queue("")) and await call("TTL", key) == -1:

@@ -122,7 +122,7 @@ async def test_a_thread_that_does_not_end_holds_nothing_up(
 async def test_it_ends_though_redis_is_away(
     valkey_binary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trioaction.runtime.GOODBYE", 0.05)
+    monkeypatch.setattr("trioaction.foundation.GOODBYE", 0.05)
     async with open_private_server(valkey_binary) as redis, trio.open_nursery() as nursery:
         flags = {"web": {"enabled": False}, "redis": {"url": redis.url}, "tasks": {"grace": 0.05}}
         server = Server(load_settings(tmp_path, flags), registry_of([]))

@@ -69,7 +69,7 @@ async def evidence(fleet: Fleet, trouble: Trouble) -> Evidence:
         failures=[_failed_job(raw) for raw in await fleet.list(keys.failed)],
         fan_outs=dict([await _record(fleet, id) for id in _fan_outs(await fleet.all_keys())]),
         waiting=await waiting(fleet),
-        orphans=sorted(await orphans(fleet) - {keys.stat("cancelled")}),
+        orphans=sorted(await orphans(fleet)),
         cancelled=int(await fleet.get(keys.stat("cancelled")) or 0),
         trouble=trouble,
     )
