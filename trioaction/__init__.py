@@ -9,6 +9,7 @@ from trioaction.connection import Connection
 from trioaction.errors import (
     ActionError,
     ChildFailed,
+    FanOutCancelled,
     FanOutLost,
     RateLimited,
     TrioactionError,
@@ -26,6 +27,7 @@ __all__ = [
     "ChildFailed",
     "ChildOutcome",
     "Connection",
+    "FanOutCancelled",
     "FanOutLost",
     "Middleware",
     "Outcome",

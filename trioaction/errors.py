@@ -21,7 +21,8 @@
     ├── ActionTimeout                   504     1   the action's own deadline passed
     ├── Unavailable                     503     1   not now: Redis is away, or the process is draining
     │   ├── RedisUnavailable                        names what may or may not have run
-    │   └── FanOutLost                              this process was taken for dead while it waited
+    │   ├── FanOutLost                              this process was taken for dead while it waited
+    │   └── FanOutCancelled                         somebody cancelled what it waited for
     ├── ChildFailed                     500     1   a child of an open fan-out; has what its process knew
     ├── ResultTooLarge                  500     1   a child returned more than its fan-out keeps
     ├── JobError                        500     1   a job element that cannot be run as it is
@@ -40,6 +41,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, ClassVar
+
+
+def text_of(error: BaseException) -> str:
+    """What an exception says; one of an application may fail even at that."""
+    try:
+        return str(error)
+    except Exception:
+        return f"<{type(error).__name__} that cannot be printed>"
 
 
 class TrioactionError(Exception):
@@ -243,6 +252,12 @@ class FanOutLost(Unavailable):
     """A fan-out that this process waited for is not its own any more; its children were cancelled."""
 
     public_message = "The work was interrupted; start it again"
+
+
+class FanOutCancelled(Unavailable):
+    """Somebody cancelled a fan-out by its id, while this process waited for it."""
+
+    public_message = "The work was cancelled"
 
 
 class ChildFailed(TrioactionError):

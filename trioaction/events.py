@@ -137,6 +137,16 @@ CHILD_CANCELLED = Event(
     "a job ended because its fan-out was cancelled",
     (_counter("cancelled_children", "Jobs that ended because their fan-out was cancelled.", "action"),),
 )
+FAN_OUT_STALLED = Event(
+    "trioaction.fanout",
+    WARNING,
+    "nothing is heard of children that are waited for: does any process take jobs from their queues?",
+    (
+        _counter(
+            "stalled_fan_outs", "Times that nothing was heard for a minute of children that are waited for."
+        ),
+    ),
+)
 MANY_PARKED = Event(
     _JOBS,
     WARNING,

@@ -16,7 +16,7 @@ import trio
 
 from trioaction.action import Middleware
 from trioaction.connection import Connection
-from trioaction.errors import ActionCrashed, ActionTimeout, TrioactionError
+from trioaction.errors import ActionCrashed, ActionTimeout, ChildFailed, TrioactionError
 from trioaction.log import masked, shortened
 from trioaction.meter import UNKNOWN, Meter
 from trioaction.outcome import Outcome
@@ -258,16 +258,20 @@ async def _after(
 
 
 def _failed(name: str, raised: BaseException, started: float) -> Outcome:
-    """An error of ours as it is, even as the only one of a nursery's group; a crash for anything else."""
+    """An error of ours as it is, even as the only one of a nursery's group; a crash for anything else.
+
+    Of children of which several failed the first one is shown: how many did is a matter of chance.
+    """
     seconds = perf_counter() - started
-    inner = raised
+    inner, exception = raised, raised
     while isinstance(inner, BaseExceptionGroup):
-        first, *others = cast("BaseExceptionGroup[BaseException]", inner).exceptions
-        if others:
+        errors = cast("BaseExceptionGroup[BaseException]", inner).exceptions
+        if len(errors) > 1 and not all(isinstance(error, ChildFailed) for error in errors):
             break
-        inner = first
+        inner = errors[0]
+        exception = inner if len(errors) == 1 else raised
     if isinstance(inner, TrioactionError):
-        return Outcome(error=inner, exception=inner, seconds=seconds)
+        return Outcome(error=inner, exception=exception, seconds=seconds)
     return Outcome(error=ActionCrashed(name), exception=raised, seconds=seconds)
 
 

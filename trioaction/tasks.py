@@ -37,6 +37,8 @@ from trioaction.resque.keys import Keys
 from trioaction.resque.queue import check_queue, push, push_many
 
 MAX_BATCH_SIZE = 10_000
+SHORTEST_TTL = 1000
+"""Milliseconds that the record of a fan-out is kept at least while somebody waits for it."""
 PAGE = 1000
 """Entries of a status that are read at once."""
 _CHECKED_AT_ONCE = 1000
@@ -193,7 +195,7 @@ class Actions:
             raise InvalidInput([FieldError("on_failure", f'"cancel" or "collect", not {on_failure!r}')])
         if queue is not None:
             check_queue(queue)
-        size, ttl = self._batch_size(batch_size), self._ttl(result_ttl)
+        size, ttl = self._batch_size(batch_size), max(self._ttl(result_ttl), SHORTEST_TTL)
         terms = Terms(on_failure=on_failure, batch_size=size, ttl=ttl)
         return attached.open_fan_out(self._attached(), partial(self._ordering, queue=queue), terms)
 
@@ -211,7 +213,8 @@ class Actions:
         cancelled, the job is cancelled too, and has ended when this ends.
         """
         job = order(self._registry, action, inputs, queue)
-        terms = Terms(on_failure="collect", batch_size=1, ttl=self._ttl(result_ttl), delete=True)
+        ttl = max(self._ttl(result_ttl), SHORTEST_TTL)
+        terms = Terms(on_failure="collect", batch_size=1, ttl=ttl, delete=True)
         return await attached.run_and_wait(self._attached(), terms, job)
 
     async def cancel_fan_out(self, fan_out_id: str) -> bool:
@@ -221,7 +224,7 @@ class Actions:
         id; True again for one that was cancelled before. A checkpoint; when cancelled, it may have happened.
         An open fan-out's block ends without an error.
         """
-        if not _FAN_OUT_ID.fullmatch(fan_out_id):
+        if not _FAN_OUT_ID.fullmatch(_id(fan_out_id)):
             await trio.lowlevel.checkpoint()
             return False
         return await self._store.cancel(fan_out_id)
@@ -235,11 +238,12 @@ class Actions:
         all there were at the moment of the counters). A checkpoint that changes nothing, cancelled or not.
         """
         _check_page(offset, limit)
-        if not _FAN_OUT_ID.fullmatch(fan_out_id):
+        if not _FAN_OUT_ID.fullmatch(_id(fan_out_id)):
             await trio.lowlevel.checkpoint()
             return FanOutStatus()
         most = 2**53 if limit is None else limit
-        snapshot = await self._store.status(fan_out_id, offset=offset, limit=min(PAGE, most))
+        asked_to = offset + most if most else 0
+        snapshot = await self._store.status(fan_out_id, offset=offset, limit=min(PAGE, most), end=asked_to)
         if snapshot is None:
             return FanOutStatus()
         results, errors = _entries(snapshot.results), _entries(snapshot.errors)
@@ -278,6 +282,12 @@ class Actions:
         if seconds <= 0:
             raise InvalidInput([FieldError("result_ttl", f"more than 0 seconds are wanted, not {seconds!r}")])
         return math.ceil(seconds * 1000)
+
+
+def _id(value: object) -> str:
+    if not isinstance(value, str):
+        raise InvalidInput([FieldError("fan_out_id", f"an id is wanted, as text, not {value!r}")])
+    return value
 
 
 def _nothing(_id: str) -> None:
@@ -328,8 +338,7 @@ def _entries(encoded: Iterable[bytes]) -> list[dict[str, Any]]:
 def _cancelled(snapshot: Snapshot, offset: int, most: int) -> list[dict[str, Any]]:
     """The entries of children that were cancelled, which come behind the errors."""
     first = max(0, offset - snapshot.error_count)
-    indexes = islice(indexes_in(snapshot.cancelled_bits), first, first + most)
-    return [cancelled_entry(index) for index in indexes]
+    return [cancelled_entry(index) for index in islice(indexes_in(snapshot.cancelled_bits, first), most)]
 
 
 def _status(snapshot: Snapshot, results: list[dict[str, Any]], errors: list[dict[str, Any]]) -> FanOutStatus:

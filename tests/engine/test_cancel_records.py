@@ -14,7 +14,7 @@ from trioaction.fanout.record import Batch, Refusal
 from trioaction.fanout.store import FanOutRefused, Followed
 from trioaction.resque.payload import next_attempt
 from trioaction.work.cycle import Completion, Popped
-from trioaction.work.membership import dissolve
+from trioaction.work.membership import DISSOLVE, dissolve
 
 IDS = pytest.mark.parametrize("id", [ID, ATTACHED])
 
@@ -302,3 +302,78 @@ async def test_a_child_that_was_cancelled_before_its_fan_out_stays_so(redis_url:
         assert await fleet.bits("cancelled", ATTACHED) == {0, 1}
         assert await counts(fleet, ATTACHED) == Counts(2, failed=2, cancelled=2)
         assert not {key for key in await fleet.all_keys() if key.endswith(":waiting")}
+
+
+async def test_an_end_is_not_taken_back_by_another_start(redis_url: str, namespace: str) -> None:
+    """As when somebody pushes an element again."""
+    async with open_registrar(redis_url, namespace) as fleet:
+        await opened(fleet, ATTACHED, 2)
+        _, cycle = await fleet.member()
+        (job,) = (await cycle.exchange([], [1], NOW)).popped
+        await fleet.finish(cycle, job)
+        await fleet.transport.call("LPUSH", fleet.keys.queue("q"), job.raw)
+        await cycle.exchange([], [1], NOW)
+        await cycle.reconcile([])
+        await fleet.store.cancel(ATTACHED)
+        assert await fleet.bits("cancelled", ATTACHED) == {1}
+        assert await counts(fleet, ATTACHED) == Counts(2, completed=1, failed=1, cancelled=1)
+
+
+async def test_what_runs_without_having_been_registered_is_not_cancelled(
+    redis_url: str, namespace: str
+) -> None:
+    async with open_registrar(redis_url, namespace) as fleet:
+        await fleet.open()
+        await fleet.store.register(ID, batch(1, 40, 3))
+        await fleet.transport.call("LPUSH", fleet.keys.queue("q"), child(5)[1])
+        _, cycle = await fleet.member()
+        await cycle.exchange([], [1], NOW)
+        await fleet.store.cancel(ID)
+        assert await fleet.bits("cancelled") == {40, 41, 42}
+
+
+@IDS
+async def test_a_cancelled_record_has_no_owner_if_nobody_waits_and_a_ttl(
+    redis_url: str, namespace: str, id: str
+) -> None:
+    async with open_registrar(redis_url, namespace) as fleet:
+        await opened(fleet, id, 2)
+        await fleet.store.cancel(id)
+        assert await fleet.owned() == ({id.encode()} if id == ATTACHED else set())
+        assert all(ms > 0 for ms in await fleet.ttls(id))
+        known = await fleet.transport.call("PTTL", fleet.keys.cancelled(id))
+        assert (known > 6 * 24 * 3600 * 1000) == (id == ID)  # its jobs may wait for longer than its record
+
+
+async def test_nothing_goes_back_before_all_fan_outs_of_its_process_have_ended(
+    redis_url: str, namespace: str
+) -> None:
+    async with open_registrar(redis_url, namespace) as fleet:
+        await fleet.push("p", element(1, "p"))
+        parent, cycle = await fleet.member(queues=("p",))
+        await cycle.exchange([], [1], NOW)
+        ids = [ATTACHED, "fedcba98765489ab" * 2]
+        for id in ids:
+            await fleet.open(id=id, owner=parent, inbox="in")
+            await fleet.store.register(id, batch(0, 0, 1, id=id))
+        words = (namespace, parent, "dead", 1)
+        assert (await DISSOLVE.run(fleet.transport, (), words))[:2] == [b"more", 0]
+        assert (await DISSOLVE.run(fleet.transport, (), words))[:2] == [b"done", 1]
+        assert [(await counts(fleet, id)).cancelled for id in ids] == [1, 1]
+
+
+@pytest.mark.parametrize("field", ["cancelled", "completed"])
+@pytest.mark.parametrize("number", ["x", "9" * 19])
+async def test_a_damaged_number_costs_no_other_job(
+    redis_url: str, namespace: str, field: str, number: str
+) -> None:
+    async with open_registrar(redis_url, namespace) as fleet:
+        await opened(fleet, ATTACHED, 1)
+        await fleet.push("q", element(1), element(2))
+        await fleet.store.cancel(ATTACHED)
+        await fleet.transport.call("HSET", fleet.keys.fan_out(ATTACHED), field, number)
+        id, cycle = await fleet.member()
+        popped = (await cycle.exchange([], [1, 2, 3], NOW)).popped
+        assert {element(1), element(2)} <= {job.raw for job in popped}
+        assert (await dissolve(fleet.transport, fleet.keys, id, "dead")).code == "done"
+        assert (await dissolve(fleet.transport, fleet.keys, OWNER, "dead")).code == "done"

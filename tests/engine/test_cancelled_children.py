@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import trio
-from engine.fleet import open_fleet
+from engine.fan_outs import ATTACHED, OWNER, Registrar, batch, open_registrar
+from engine.fleet import NOW, open_fleet
 from engine.pools import Working, working
 from engine.test_poison import die
 from polling import until
@@ -18,9 +19,11 @@ from trio.testing import wait_all_tasks_blocked
 
 from trioaction.action import Action, Task
 from trioaction.fanout.parking import CURRENT_PARKING
+from trioaction.redis.doorbell import Doorbell, open_doorbell
 from trioaction.resque.payload import encode
 from trioaction.work.cancelling import Cancelling
 from trioaction.work.cycle import Cycle, Exchange
+from trioaction.work.membership import dissolve
 
 
 class Seen:
@@ -295,3 +298,67 @@ async def test_children_of_a_cancelled_fan_out_do_not_go_back(redis_url: str, na
         assert (status.total, status.failed, status.finished) == (2, 2, True)
         assert await it.fleet.list(it.fleet.keys.queue("q")) == []
         assert await counted(it) == (0, 0, 2)
+
+
+async def registered(fleet: Registrar, count: int) -> None:
+    """A fan-out of somebody who waits, with so many children in the queue."""
+    await fleet.open(id=ATTACHED, inbox="in")
+    await fleet.store.register(ATTACHED, batch(0, 0, count, id=ATTACHED))
+
+
+async def told(bell: Doorbell, fleet: Registrar) -> set[str]:
+    """What a process that waits was told since the last time."""
+    prefix, heard = fleet.keys.news("in"), set[str]()
+    await fleet.transport.call("SET", f"{prefix}mark", 1)  # comes after all that is to be heard
+    with trio.fail_after(5):
+        while "mark" not in heard:
+            await bell.wait()
+            heard |= {name.decode().removeprefix(prefix) for name in bell.names() or ()}
+    return heard - {"mark"}
+
+
+async def test_who_waits_is_told_of_ends_as_often_as_it_asks(redis_url: str, namespace: str) -> None:
+    async with open_registrar(redis_url, namespace) as fleet:
+        bells = open_doorbell(redis_url, prefixes=[fleet.keys.news("in")], name="bell", safety=3600)
+        async with bells as bell:
+            await bell.arm()
+            await bell.wait()  # each new connection rings once
+            assert bell.names() is None
+            await registered(fleet, 6)
+            await fleet.store.close(ATTACHED)
+            _, cycle = await fleet.member(slots=6)
+            jobs = (await cycle.exchange([], range(1, 7), NOW)).popped
+            await fleet.finish(cycle, jobs[0])
+            assert await told(bell, fleet) == set()
+            await fleet.store.follow(ATTACHED, OWNER, arm=True)
+            await fleet.finish(cycle, jobs[1])
+            assert await told(bell, fleet) == {f"{ATTACHED}:more"}
+            await fleet.finish(cycle, jobs[2])
+            assert await told(bell, fleet) == set()  # once for each time that it asks
+            await fleet.finish(cycle, jobs[3], ok=False)
+            assert await told(bell, fleet) == {f"{ATTACHED}:now"}
+            await fleet.finish(cycle, *jobs[4:])
+            assert await told(bell, fleet) == {f"{ATTACHED}:now"}  # all have ended
+            await fleet.transport.call("DEL", f"{fleet.keys.news('in')}mark")
+        assert not {key for key in await fleet.all_keys() if ":news:" in key}
+
+
+async def test_who_waits_is_told_of_a_cancellation_and_of_those_that_end_with_it(
+    redis_url: str, namespace: str
+) -> None:
+    async with open_registrar(redis_url, namespace) as fleet:
+        bells = open_doorbell(redis_url, prefixes=[fleet.keys.news("in")], name="bell", safety=3600)
+        async with bells as bell:
+            await bell.arm()
+            await bell.wait()  # each new connection rings once
+            assert bell.names() is None
+            await registered(fleet, 3)
+            id, cycle = await fleet.member()
+            (job, *_) = (await cycle.exchange([], [1, 2, 3], NOW)).popped
+            await fleet.store.cancel(ATTACHED)
+            assert await told(bell, fleet) == {f"{ATTACHED}:now"}
+            await fleet.store.follow(ATTACHED, OWNER, arm=True)
+            await cycle.reconcile([(job.slot, job.token), (3, job.token)])
+            assert await told(bell, fleet) == {f"{ATTACHED}:more"}
+            await dissolve(fleet.transport, fleet.keys, id, "leave")
+            assert await told(bell, fleet) == {f"{ATTACHED}:now"}

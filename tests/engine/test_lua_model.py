@@ -750,7 +750,7 @@ class Machine(RuleBasedStateMachine):
     def status(self, data: st.DataObject) -> None:
         """Somebody asks how far a fan-out is."""
         id = self.fan_out(data)
-        seen = self.run(lambda: self.store.status(id, offset=1, limit=2))
+        seen = self.run(lambda: self.store.status(id, offset=1, limit=2, end=2**53))
         record = self.world.record(id)
         if isinstance(record, str) or seen is None:
             assert seen is None

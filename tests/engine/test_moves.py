@@ -103,3 +103,32 @@ async def test_only_the_queues_that_are_asked_for_are_popped(redis_url: str, nam
         answer = await cycle.exchange([], [1, 2], NOW, queues=["r"])
         assert [job.raw for job in answer.popped] == [element(2, "r")]
         assert set(await fleet.hash(fleet.keys.inflight(id))) == {b"1"}
+
+
+async def test_a_move_is_for_the_job_that_it_names(redis_url: str, namespace: str) -> None:
+    async with open_fleet(redis_url, namespace) as fleet:
+        await fleet.push("q", element(1))
+        id, cycle = await fleet.member(slots=1)
+        (job,) = (await cycle.exchange([], [1], NOW)).popped
+        await cycle.exchange([], [], NOW, moves=[Move(1, job.token + 1, "p1")])
+        assert set(await fleet.hash(fleet.keys.inflight(id))) == {b"1"}
+
+
+async def test_no_job_is_moved_onto_another_one(redis_url: str, namespace: str) -> None:
+    async with open_fleet(redis_url, namespace) as fleet:
+        await fleet.push("q", element(1), element(2))
+        id, cycle = await fleet.member(slots=2)
+        (one, _) = (await cycle.exchange([], [1, 2], NOW)).popped
+        await cycle.exchange([], [], NOW, moves=[Move(1, one.token, 2)])
+        assert set(await fleet.hash(fleet.keys.inflight(id))) == {b"1", b"2"}
+
+
+async def test_moves_come_before_outcomes_and_these_before_pops(redis_url: str, namespace: str) -> None:
+    async with open_fleet(redis_url, namespace) as fleet:
+        await fleet.push("q", element(1), element(2), element(3))
+        id, cycle = await fleet.member(slots=2)
+        one, two = (await cycle.exchange([], [1, 2], NOW)).popped
+        moves = [Move(1, one.token, "p1"), Move("p1", one.token, 1), Move(1, one.token, "p2")]
+        answer = await cycle.exchange([done(one._replace(slot="p2")), done(two)], [1], NOW, moves=moves)
+        assert (answer.codes, [job.raw for job in answer.popped]) == (["", ""], [element(3)])
+        assert set(await fleet.hash(fleet.keys.inflight(id))) == {b"1"}

@@ -28,7 +28,7 @@ from house.sources import (
 LONGEST_MODULE = 400
 LONGEST_FUNCTION = 60
 DEEPEST = 3
-MAY_CATCH_ALL = {"executor.py", "supervise.py"}
+MAY_CATCH_ALL = {"errors.py", "executor.py", "supervise.py"}
 CANCELLATION = re.compile(r"cancel|checkpoint", re.IGNORECASE)
 SLOW_TO_IMPORT = {
     "asyncio",

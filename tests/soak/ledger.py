@@ -14,7 +14,7 @@ from soak.nursery_ledger import Counts, FanOutRecord, NurseryEvidence, NurseryLe
 Accepted = Literal["yes", "maybe", "no"]
 """Did the producer get an answer? "maybe" if the connection was lost too late to know."""
 TICK = "soak:tick"
-EXPECTED = {"soak:nest": {"Expected", "ChildFailed", "ExceptionGroup"}}
+EXPECTED = {"soak:nest": {"Expected", "ChildFailed", "ExceptionGroup", "FanOutCancelled"}}
 """With what an action may fail that is a parent: with what its children raised, too."""
 TICK_SECONDS = 1.0
 

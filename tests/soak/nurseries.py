@@ -19,7 +19,17 @@ import trio
 from pydantic import BaseModel
 from redis.exceptions import RedisError
 
-from trioaction import Action, Backoff, ChildFailed, FanOutLost, Task, TrioactionError, api, lifespan
+from trioaction import (
+    Action,
+    Backoff,
+    ChildFailed,
+    FanOutCancelled,
+    FanOutLost,
+    Task,
+    TrioactionError,
+    api,
+    lifespan,
+)
 from trioaction.connection import Connection
 from trioaction.errors import ActionError, Unavailable
 from trioaction.fanout.attached import FanOut
@@ -217,6 +227,8 @@ class Parenting:
 def manner(error: BaseException) -> str:
     """How a block ended that raised this: "lost", "away" (Redis), "cancelled", or "ended"."""
     leaves = list(_leaves(error))
+    if any(isinstance(leaf, FanOutCancelled) for leaf in leaves):
+        return "ended"
     for kind, how in ((FanOutLost, "lost"), (Unavailable, "away"), (RedisError, "away")):
         if any(isinstance(leaf, kind) for leaf in leaves):
             return how

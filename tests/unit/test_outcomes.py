@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 
-from trioaction.errors import ActionCrashed, ActionError, ChildFailed
+from trioaction.errors import ActionCrashed, ActionError, ChildFailed, ResultTooLarge
 from trioaction.fanout.entries import encode_entry
 from trioaction.fanout.outcomes import ChildOutcome, Progress, gathered, read_outcome
 
@@ -42,7 +42,9 @@ def test_a_failure_has_what_its_process_knew_beside_what_clients_may_read() -> N
 
 def test_an_entry_that_was_cut() -> None:
     large = read_outcome(encode_entry(**ABOUT, params={}, result="x" * 70_000))
-    assert (large.ok, large.truncated, large.result, large.params) == (True, True, None, {})
+    assert (large.ok, large.truncated, large.params) == (True, True, {})
+    with pytest.raises(ResultTooLarge, match="64 KiB"):
+        _ = large.result
     cut = read_outcome(encode_entry(**ABOUT, params={"n": "x" * 70_000}, error=ActionError("no")))
     assert cut.error is not None
     assert (cut.truncated, cut.error.remote_type, cut.error.remote_message) == (True, "ActionError", "")
@@ -52,7 +54,8 @@ def test_an_entry_that_was_cut() -> None:
 
 def test_progress_adds_up() -> None:
     progress = Progress(10, 3, 2, 1)
-    assert (progress.left, progress.ended) == (4, 6)
+    assert (progress.left, progress.ended, progress.is_complete) == (4, 6, False)
+    assert Progress(5, 3, 2, 0).is_complete
 
 
 def test_nothing_is_raised_for_nothing() -> None:

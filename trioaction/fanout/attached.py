@@ -13,7 +13,14 @@ from typing import Any, cast
 
 import trio
 
-from trioaction.errors import ChildFailed, FieldError, InvalidInput, PayloadTooLarge, ResultTooLarge
+from trioaction.errors import (
+    ChildFailed,
+    FanOutCancelled,
+    FieldError,
+    InvalidInput,
+    PayloadTooLarge,
+    ResultTooLarge,
+)
 from trioaction.fanout.children import Children, Terms
 from trioaction.fanout.orders import Items, Order, Orders, ordered
 from trioaction.fanout.outcomes import ChildOutcome, Progress, gathered
@@ -46,15 +53,17 @@ async def run_and_wait(fan_outs: FanOuts, terms: Terms, order: Order) -> Any:
     A checkpoint. When cancelled, the child is, and it waits until it has ended.
     """
     children = Children(fan_outs, terms)
-    outcome = None  # until the end: somebody may have cancelled it
     with lone_error_ungrouped():
         async with _opened(children):
             children.add(order)
-            outcome = await anext(Outcomes(children), None)
-    if outcome is None:
-        raise _cancelled(order)
-    if outcome.error is not None:
-        raise outcome.error
+    outcome = children.first
+    error = _cancelled(children.id) if outcome is None else outcome.error
+    if error is not None:
+        try:
+            raise error
+        finally:
+            del error, outcome, children  # the error's traceback has this frame, which would keep it
+    assert outcome is not None
     if outcome.truncated:
         raise ResultTooLarge(f"The action {order[0]} returned more than the 64 KiB that a fan-out keeps")
     return outcome.result
@@ -76,10 +85,13 @@ async def _opened(children: Children) -> AsyncGenerator[trio.CancelScope]:
                 children.leave()
     except BaseExceptionGroup as group:
         raised += group.exceptions
+    children.registrar.end()
     try:
         await children.resume()
     except trio.Cancelled as cancelled:  # noqa: ASYNC103  (raised below, with what else there is)
         raised.append(cancelled)
+    if children.cancelled_by_others and not children.progress.is_complete:
+        raised.append(_cancelled(children.id))
     error = gathered(children.id, raised, children.raised, children.progress.failed)
     del raised
     if error is None:
@@ -90,12 +102,8 @@ async def _opened(children: Children) -> AsyncGenerator[trio.CancelScope]:
         del error  # its traceback has this frame, which would keep it
 
 
-def _cancelled(order: Order) -> ChildFailed:
-    """For a child that somebody has cancelled by the id of its fan-out."""
-    about: dict[str, Any] = {"action": order[0], "index": 0, "params": order[2]}
-    return ChildFailed(
-        f"Child 0 ({order[0]}) was cancelled", remote_type="Cancelled", remote_message="", **about
-    )
+def _cancelled(id: str) -> FanOutCancelled:
+    return FanOutCancelled(f"The fan-out {id} was cancelled by somebody else")
 
 
 class FanOut:
@@ -110,6 +118,9 @@ class FanOut:
         """Cancels the body and the children, as a nursery's does."""
         self._children = children
         self._ordering = ordering
+
+    def __repr__(self) -> str:
+        return f"<FanOut {self.id} {self.progress}>"
 
     @property
     def id(self) -> str:
@@ -162,7 +173,12 @@ class FanOut:
         return Outcomes(self._children)
 
     def failures(self) -> list[ChildFailed]:
-        """The children that failed themselves, the first 1,000 of them: after the block has ended."""
+        """The children that failed themselves, the first 100 of them.
+
+        Raises RuntimeError before the block has ended; until then, see `outcomes`.
+        """
+        if not self._children.over:
+            raise RuntimeError("The failures are known when the block has ended; inside of it use outcomes()")
         return list(self._children.failures)
 
     def _add_item(self, orders: Orders, number: int, item: Any) -> int:
@@ -213,6 +229,7 @@ class Outcomes(AsyncIterator[ChildOutcome]):
         if self._is_behind:
             return await self._read()
         if self._is_at_the_end:
+            await trio.lowlevel.checkpoint()  # not the end, but a cancellation, if the rest was cancelled
             return False
         async with self._children.parked():
             while not self._is_behind and not self._is_at_the_end:

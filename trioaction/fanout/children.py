@@ -16,6 +16,7 @@ from typing import Literal, TypeVar
 import trio
 
 from trioaction.errors import ChildFailed, FanOutLost, RedisUnavailable, Unavailable
+from trioaction.events import FAN_OUT_STALLED
 from trioaction.fanout.orders import Order, as_json, shown
 from trioaction.fanout.outcomes import MOST_RAISED, ChildOutcome, Progress, read_outcome
 from trioaction.fanout.parking import CURRENT_PARKING, Parking
@@ -27,6 +28,8 @@ from trioaction.redis.transport import ConnectionLost
 
 HASTE = 5.0
 """Seconds without an answer after which a fan-out that is cancelled leaves the rest to `FanOuts`."""
+STALLED = 60.0
+"""Seconds without any news of children that are waited for, after which people are told."""
 PAGE = 100
 OnFailure = Literal["cancel", "collect"]
 
@@ -35,7 +38,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What was asked for; ``ttl`` in ms. ``delete`` leaves no record."""
+    """What was asked for; ``ttl`` in ms. ``delete`` leaves no record, and keeps the first outcome here."""
 
     on_failure: OnFailure
     batch_size: int
@@ -51,6 +54,8 @@ class Children:
         self.registrar = Registrar(self.id, terms.batch_size)
         self.failures: list[ChildFailed] = []
         """Those that failed themselves, as far as they are kept; complete when all have ended."""
+        self.first: ChildOutcome | None = None
+        """Of a record that was deleted, what came of a child, if any came to an end of its own."""
         self.over = False
         self.alarm = Alarm()
         self._fan_outs = fan_outs
@@ -60,16 +65,22 @@ class Children:
         self._actions: dict[str, None] = {}
         self._queues: dict[str, None] = {}
         self._known = Followed(0, 0, 0, 0, sealed=False, is_cancelled=False)
+        self.cancelled_by_others = False
+        """Has somebody cancelled it by its id?"""
+        self._cancelling = False
         self._changed = trio.Event()
+        self._news_at, self._warned = trio.current_time(), False
         self._parked: Parking | None = None
-        self._abandoned = False
 
     @property
     def progress(self) -> Progress:
         """How far they have come, as far as this process knows."""
         known = self._known
-        total = known.registered if self.over or known.is_cancelled else self.registrar.started
-        return Progress(total, known.completed, known.failed - known.cancelled, known.cancelled)
+        total = self.registrar.started
+        # what was not registered when the fan-out was cancelled never runs
+        missed = total - known.registered if self.over or known.is_cancelled else 0
+        failed = known.failed - known.cancelled
+        return Progress(total, known.completed, failed, known.cancelled + missed)
 
     @property
     def raised(self) -> list[ChildFailed]:
@@ -237,15 +248,27 @@ class Children:
             followed = await self._asked(look, patience)
             if followed is None:
                 return False
-            if followed != self._known:
-                self._known = followed
-                self._tell()
+            news, self._known = followed != self._known, followed
+            if followed.is_cancelled and not scope.cancel_called and not self._cancelling:
+                self.cancelled_by_others = True
             if followed.is_cancelled or (self.progress.failed and self._terms.on_failure == "cancel"):
-                scope.cancel()
+                scope.cancel()  # before anybody can see that none is left
+            self._watch(news=news)
             if followed.sealed and followed.completed + followed.failed >= followed.registered:
                 return True
             if followed.is_cancelled:
                 self._park()
+
+    def _watch(self, *, news: bool) -> None:
+        """Tell those who wait for news, or people, if there is none for long."""
+        now = trio.current_time()
+        if news:
+            self._news_at, self._warned = now, False
+            self._tell()
+        elif now - self._news_at > STALLED and not self._warned:
+            self._warned = True
+            about = {"queues": list(self._queues), "left": self.progress.left, "seconds": round(STALLED)}
+            self._fan_outs.events.tell(FAN_OUT_STALLED, fan_out=self.id, **about)
 
     def _tell(self) -> None:
         self._changed.set()
@@ -263,14 +286,16 @@ class Children:
                 break
             failures += (error for error in found if error is not None)
         self.failures = failures[:MOST_RAISED]
+        if self._terms.delete:
+            page = await self._asked(partial(self._store.outcomes, self.id, 0, 0, 1), patience)
+            self.first = next((read_outcome(entry) for entry in (*page.results, *page.errors)), None)
         release = partial(self._store.release, self.id, self._owner, delete=self._terms.delete)
         await self._asked(release, patience)
 
     async def _cancel(self, scope: trio.CancelScope) -> None:
         """Cancel the children, and wait until that is true."""
+        self._cancelling = True
         self.registrar.drop()
-        if self._abandoned:
-            return
         await self._asked(partial(self._store.cancel, self.id), HASTE)
         self.alarm.ring(urgent=True)
         if await self._follow(scope, patience=HASTE):
@@ -285,7 +310,6 @@ class Children:
 
     def _abandon(self) -> None:
         """Others than us are to cancel it, when Redis is back."""
-        self._abandoned = True
         self._fan_outs.abandon(self.id, self._owner)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
-from trioaction.errors import TrioactionError
+from trioaction.errors import TrioactionError, text_of
 from trioaction.outcome import encode_result
 
 MAX_ENTRY = 64 * 1024
@@ -15,6 +16,7 @@ MASK = "[[secret]]"
 _NAME_SHOWN = 200
 _MESSAGE_SHOWN = 2000
 _TRACE_SHOWN = 16 * 1024
+_SKIPPED_AT_ONCE = 1024
 
 
 def encode_entry(
@@ -59,7 +61,7 @@ def _remote(error: BaseException) -> dict[str, str]:
     lines = "".join(traceback.format_exception(error))
     return {
         "type": type(error).__qualname__,
-        "message": _printable(str(error)[:_MESSAGE_SHOWN]),
+        "message": _printable(text_of(error)[:_MESSAGE_SHOWN]),
         "traceback": _printable(lines[-_TRACE_SHOWN:]),
     }
 
@@ -75,11 +77,19 @@ def public(entry: dict[str, Any]) -> dict[str, Any]:
     return entry
 
 
-def indexes_in(bits: bytes) -> Iterator[int]:
-    """The indexes whose bit is set, from 0 up, as Redis numbers bits."""
-    for at, byte in enumerate(bits):
-        if byte:
-            yield from (8 * at + bit for bit in range(8) if byte & 128 >> bit)
+def indexes_in(bits: bytes, skip: int = 0) -> Iterator[int]:
+    """The indexes whose bit is set, from 0 up, as Redis numbers bits; without the first ``skip`` of them."""
+    for first in range(0, len(bits), _SKIPPED_AT_ONCE):
+        chunk = bits[first : first + _SKIPPED_AT_ONCE]
+        count = int.from_bytes(chunk).bit_count()
+        if skip >= count:
+            skip -= count
+            continue
+        indexes = (
+            8 * at + bit for at, byte in enumerate(chunk, first) for bit in range(8) if byte & 128 >> bit
+        )
+        yield from islice(indexes, skip, None)
+        skip = 0
 
 
 def cancelled_entry(index: int) -> dict[str, Any]:

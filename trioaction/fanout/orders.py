@@ -26,6 +26,10 @@ def order(registry: Registry, action: str, inputs: Any, queue: str | None) -> Or
 
     Raises UnknownAction, and InvalidInput for a name that no queue can have.
     """
+    if not isinstance(cast("object", action), str):
+        raise InvalidInput(
+            [FieldError("action", f"the name of an action is wanted, as text, not {action!r}")]
+        )
     spec = registry.get(action)
     chosen = queue if queue is not None else (spec.task.queue if spec.task else "") or DEFAULT_QUEUE
     check_queue(chosen)

@@ -9,9 +9,9 @@ from typing import Any, cast
 import trio
 from pydantic_core import from_json
 
-from trioaction.errors import ChildFailed
+from trioaction.errors import ChildFailed, RedisUnavailable, ResultTooLarge
 
-MOST_RAISED = 1000
+MOST_RAISED = 100
 """Failures of one fan-out that are raised; a note tells how many more there were."""
 
 
@@ -26,9 +26,18 @@ class ChildOutcome:
     index: int
     action: str
     params: Mapping[str, Any]
-    result: Any = None
+    _result: Any = None
     error: ChildFailed | None = None
     truncated: bool = False
+
+    @property
+    def result(self) -> Any:
+        """What the child returned; None if it failed. Raises ResultTooLarge if that was not kept."""
+        if self.truncated and self.error is None:
+            raise ResultTooLarge(
+                f"Child {self.index} ({self.action}) returned more than the 64 KiB that are kept"
+            )
+        return self._result
 
     @property
     def ok(self) -> bool:
@@ -51,13 +60,18 @@ class Progress:
         return self.total - self.ended
 
     @property
+    def is_complete(self) -> bool:
+        """Have all ended by themselves?"""
+        return self.completed + self.failed == self.total
+
+    @property
     def ended(self) -> int:
         """How many have completed, failed or been cancelled."""
         return self.completed + self.failed + self.cancelled
 
 
 def read_outcome(encoded: bytes) -> ChildOutcome:
-    """The outcome of an entry as `record.encode_entry` writes it."""
+    """The outcome of an entry as `entries.encode_entry` writes it."""
     entry = cast("dict[str, Any]", from_json(encoded))
     index, action, params = entry["index"], entry["action"], entry.get("params", {})
     error = _failure(entry) if "error" in entry else None
@@ -89,7 +103,8 @@ def gathered(
     An outer cancellation comes once, since each task inside has met it, and as it is if there is nothing
     else. Of ``failed`` children ``failures`` are shown.
     """
-    errors = [error for error in raised if not isinstance(error, trio.Cancelled)]
+    errors = [error for error in raised if not isinstance(error, (trio.Cancelled, RedisUnavailable))]
+    errors += [error for error in raised if isinstance(error, RedisUnavailable)][:1]  # one is enough to know
     cancelled = [error for error in raised if isinstance(error, trio.Cancelled)][:1]
     everything = [*cancelled, *errors, *failures]
     if not everything:

@@ -13,13 +13,16 @@ local function read_record(at)
     local key = at .. ':' .. part
     if not fits(key, wanted) then return {code = 'wrongtype', key = key} end
   end
-  local fields = redis.call('HMGET', at, 'hwm', 'ttl', 'result_ttl', 'registered', 'completed', 'failed', 'is_cancelled', 'inbox')
-  for field = 1, 6 do
-    if not string.find(fields[field] or '', '^%d+$') then return {code = 'wrongtype', key = at} end
+  local fields = redis.call('HMGET', at, 'hwm', 'ttl', 'result_ttl', 'registered', 'completed', 'failed', 'cancelled',
+    'is_cancelled', 'inbox')
+  for field = 1, 7 do
+    local digits = fields[field] or ''
+    -- as many as can be added to without an error, in the middle of a script
+    if #digits > 15 or not string.find(digits, '^%d+$') then return {code = 'wrongtype', key = at} end
   end
   return {
     at = at, hwm = tonumber(fields[1]), ttl = tonumber(fields[2]), result_ttl = tonumber(fields[3]),
-    is_cancelled = fields[7] == '1', inbox = fields[8] or '',
+    is_cancelled = fields[8] == '1', inbox = fields[9] or '',
   }
 end
 

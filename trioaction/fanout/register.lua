@@ -31,7 +31,7 @@ while at <= #ARGV do
   jobs, at = jobs + last - first + 1, last + 1
 end
 
--- Children of a parent that waits are ahead of other parents in its own queue, the first one first.
+-- Children of a parent that waits are ahead of other parents in its own queue; of this batch the first one comes first.
 local function push_in_front(group)
   for job = group.last, group.first, -1 do redis.call('LPUSH', keys.queue(group.queue), ARGV[job]) end
 end

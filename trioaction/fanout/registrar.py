@@ -26,7 +26,7 @@ class Registrar:
     def __init__(self, id: str, batch_size: int) -> None:
         self.started = 0
         """Children so far; the index of the next one."""
-        self.closed = False
+        self.closed = self.dropped = False
         self._id = id
         self._jobs = ChildJobs(id)
         self._size = batch_size
@@ -49,17 +49,19 @@ class Registrar:
     def add(self, order: Order) -> int:
         """Start one child; returns its index.
 
-        Raises InvalidInput, or PayloadTooLarge, if its inputs make no job; RuntimeError if it is too late.
+        Once they are dropped it is one that never runs, as in a nursery that is cancelled. Raises
+        InvalidInput, or PayloadTooLarge, if its inputs make no job; RuntimeError if it is too late.
         """
-        if self.closed:
+        if self.closed and not self.dropped:
             raise RuntimeError("This fan-out has ended: children can be started inside of its block only")
         job = self._jobs(self.started, *order)
         if isinstance(job, Refusal):
             raise _explained(job, order, self._id)
-        self._waiting.append(job)
-        self._bytes += len(job[1])
         self.started += 1
-        self._work.set()
+        if not self.dropped:
+            self._waiting.append(job)
+            self._bytes += len(job[1])
+            self._work.set()
         return self.started - 1
 
     def close(self) -> None:
@@ -68,10 +70,16 @@ class Registrar:
         self._work.set()
         self._room.set()
 
+    def end(self) -> None:
+        """The block has ended: from now on it is too late."""
+        self.drop()
+        self.dropped = False
+
     def drop(self) -> None:
-        """No child comes any more, and those that wait are none."""
+        """The block is cancelled: those that wait never run, nor any that is started from now on."""
+        self.dropped = True
         self._waiting.clear()
-        self.started = self._first
+        self._bytes = 0
         self.close()
 
     async def run(self, register: Callable[[Batch], Awaitable[None]]) -> None:

@@ -52,7 +52,7 @@ class Snapshot:
     result_count: int
     error_count: int
     cancelled_bits: bytes
-    """Which children were cancelled; read it with `entries.indexes_in`."""
+    """Which children were cancelled, if that was asked for; read it with `entries.indexes_in`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +138,14 @@ class Store:
         _check(code, key, id)
         return registered
 
-    async def status(self, id: str, *, offset: int, limit: int) -> Snapshot | None:
+    async def status(self, id: str, *, offset: int, limit: int, end: int = 0) -> Snapshot | None:
         """The counters, and ``limit`` results and errors from ``offset`` on; None if there is no record.
 
-        A checkpoint that changes nothing.
+        Where there are fewer errors than ``end``, also which children were cancelled. A checkpoint that
+        changes nothing.
         """
         first, last = (offset, offset + limit - 1) if limit else (1, 0)
-        reply = await self._run(_STATUS, id, first, last, retry=False)
+        reply = await self._run(_STATUS, id, first, last, end, retry=False)
         if len(reply) == 1:
             return None
         total, completed, failed, cancelled, sealed = (int(count) for count in reply[1:6])

@@ -104,9 +104,11 @@ class FanOuts:
         self._url = url
         self._news = keys.news(self.inbox)
         self._cancelled = keys.cancelled("")
-        self._heartbeat = self._pace = heartbeat
-        self._events = events
+        self._heartbeat = heartbeat
+        self.events = events or Events()
         self._alarms: dict[str, Alarm] = {}
+        self._paces: dict[str, float] = {}
+        """Seconds between two renewals of a record."""
         self._abandoned: dict[str, str] = {}
         self._unsealed: set[str] = set()
         self._last_waits: set[trio.CancelScope] = set()
@@ -143,7 +145,7 @@ class FanOuts:
                 name=HERALD,
                 safety=self._heartbeat,
                 lazy=True,
-                events=self._events,
+                events=self.events,
             ) as bell,
             trio.open_nursery() as nursery,
         ):
@@ -175,7 +177,7 @@ class FanOuts:
     async def _do_chores(self) -> None:
         while True:
             self._chores = trio.Event()
-            with trio.move_on_after(self._pace):
+            with trio.move_on_after(min(self._heartbeat, *self._paces.values(), math.inf)):
                 await self._chores.wait()
             try:
                 await self.store.refresh(list(self._alarms))
@@ -206,14 +208,13 @@ class FanOuts:
     @contextmanager
     def waking(self, id: str, alarm: Alarm, *, ttl: int) -> Generator[None]:
         """Meanwhile the alarm rings when there is news, and the record is kept; ``ttl`` in ms."""
-        self._alarms[id] = alarm
-        if ttl / 3000 < self._pace:
-            self._pace = ttl / 3000
+        self._alarms[id], self._paces[id] = alarm, ttl / 3000
+        if self._paces[id] < self._heartbeat:
             self._chores.set()
         try:
             yield
         finally:
-            del self._alarms[id]
+            del self._alarms[id], self._paces[id]
 
     @contextmanager
     def last_wait(self) -> Generator[trio.CancelScope]:
@@ -229,6 +230,7 @@ class FanOuts:
     def abandon(self, id: str, owner: str) -> None:
         """Cancel a fan-out of ``owner`` as soon as Redis is back; nobody waits for it any more."""
         self._abandoned[id] = owner
+        self._chores.set()
 
     def seal_later(self, id: str) -> None:
         """Seal a detached fan-out as soon as Redis is back."""

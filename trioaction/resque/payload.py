@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from pydantic_core import from_json
 
-from trioaction.errors import FieldError, InvalidInput, JobError, PayloadTooLarge
+from trioaction.errors import FieldError, InvalidInput, JobError, PayloadTooLarge, text_of
 from trioaction.inputs import RESERVED
 
 MAX_ELEMENT = 1024 * 1024
@@ -187,7 +187,7 @@ def failed_entry(raw: bytes, *, worker: str, queue: str, error: BaseException, n
         "queue": queue,
         "payload": None,
         "exception": name,
-        "error": str(error) or name,
+        "error": text_of(error) or name,
         "backtrace": _backtrace(error),
         "failed_at": js_date(now),
     }

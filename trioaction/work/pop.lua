@@ -44,8 +44,9 @@ local function pop_some(keys, cycle, queue, most)
     cycle.problems[#cycle.problems + 1] = keys.queue(queue)
     return 0
   end
-  local wanted, ids, indexes = drop_void(keys, cycle, raws)
+  local wanted, ids, indexes, void = sifted(keys, raws)
   if cycle.wary then up_to_suspect(keys, cycle, queue, wanted) end
   if #wanted > 0 then fill(keys, cycle, queue, wanted, ids, indexes) end
+  drop_all(keys, cycle, void)
   return #raws
 end

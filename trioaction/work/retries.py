@@ -7,10 +7,10 @@ from datetime import timedelta
 from typing import cast
 
 from trioaction.action import Backoff, Task
-from trioaction.errors import InvalidInput, JobError, PoisonJob, ResultNotJson, UnknownAction
+from trioaction.errors import FanOutCancelled, InvalidInput, JobError, PoisonJob, ResultNotJson, UnknownAction
 
-FINAL = (InvalidInput, UnknownAction, JobError, PoisonJob, ResultNotJson)
-"""Errors that another attempt would meet again."""
+FINAL = (InvalidInput, UnknownAction, JobError, PoisonJob, ResultNotJson, FanOutCancelled)
+"""Errors that another attempt would meet again, or that say that none is wanted."""
 
 
 def retry_in(task: Task | None, attempt: int, error: BaseException, chance: float) -> float | None:
