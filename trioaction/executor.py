@@ -265,11 +265,10 @@ def _failed(name: str, raised: BaseException, started: float) -> Outcome:
     seconds = perf_counter() - started
     inner, exception = raised, raised
     while isinstance(inner, BaseExceptionGroup):
-        errors = cast("BaseExceptionGroup[BaseException]", inner).exceptions
-        if len(errors) > 1 and not all(isinstance(error, ChildFailed) for error in errors):
+        first, *others = cast("BaseExceptionGroup[BaseException]", inner).exceptions
+        if others and not all(isinstance(error, ChildFailed) for error in (first, *others)):
             break
-        inner = errors[0]
-        exception = inner if len(errors) == 1 else raised
+        inner, exception = first, raised if others else first
     if isinstance(inner, TrioactionError):
         return Outcome(error=inner, exception=exception, seconds=seconds)
     return Outcome(error=ActionCrashed(name), exception=raised, seconds=seconds)

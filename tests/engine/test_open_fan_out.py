@@ -13,7 +13,9 @@ import trio
 from engine.fan_outs import open_registrar
 from engine.parents import ONE, OTHER, Parent, inputs_of, open_parent
 from polling import until
+from structlog.testing import capture_logs
 
+from trioaction.action import Action
 from trioaction.errors import (
     ChildFailed,
     FanOutCancelled,
@@ -22,6 +24,7 @@ from trioaction.errors import (
     PayloadTooLarge,
     UnknownAction,
 )
+from trioaction.fanout import children
 from trioaction.fanout.attached import FanOut
 from trioaction.fanout.outcomes import Progress
 from trioaction.fanout.store import FanOutRefused
@@ -468,3 +471,38 @@ async def _lives_longer(parent: Parent, key: str) -> bool:
     left = await parent.transport.call("PTTL", key)
     assert left > 0
     return left > 700
+
+
+async def test_people_are_told_when_nothing_is_heard_of_children(
+    redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the name of their queue is mistyped."""
+    monkeypatch.setattr(children, "STALLED", 0.1)
+
+    def told() -> list[Any]:
+        return [line["queues"] for line in lines if line["event"].startswith("nothing is heard of children")]
+
+    with capture_logs() as lines:
+        async with open_parent(redis_url, namespace, heartbeat=0.05) as parent:
+            with trio.fail_after(10):
+                async with parent.actions.open_fan_out(queue="wroker") as fan:
+                    await fan.start(ONE, n=1)
+                    await until(lambda: bool(told()))
+                    fan.cancel_scope.cancel()
+    assert told() == [["wroker"]]
+
+
+async def test_a_name_is_asked_for_as_text(redis_url: str, namespace: str) -> None:
+    async with open_parent(redis_url, namespace) as parent:
+        with pytest.raises(InvalidInput, match="as text, not <class"):
+            await parent.actions.run_and_wait(Action)  # type: ignore[arg-type]
+        with pytest.raises(InvalidInput, match="an id is wanted"):
+            await parent.actions.cancel_fan_out(None)  # type: ignore[arg-type]
+
+
+async def test_failures_are_not_known_before_the_end(redis_url: str, namespace: str) -> None:
+    async with open_parent(redis_url, namespace) as parent:
+        async with parent.actions.open_fan_out() as fan:
+            with pytest.raises(RuntimeError, match="when the block has ended"):
+                fan.failures()
+        assert fan.failures() == []

@@ -21,6 +21,7 @@ from trioaction.errors import (
     ActionCrashed,
     ActionError,
     ActionTimeout,
+    ChildFailed,
     FieldError,
     InvalidInput,
     MalformedRequest,
@@ -626,3 +627,21 @@ async def test_what_is_not_logged_is_not_even_put_together(monkeypatch: pytest.M
     monkeypatch.setattr(logging.getLogger("trioaction.action"), "disabled", True)
     monkeypatch.setattr("trioaction.executor.masked", None)
     assert (await call(echo, {"age": 1}, "task", Inputs=Age, task=Task(queue="q"))).ok
+
+
+def child_failed(index: int) -> ChildFailed:
+    about: dict[str, Any] = {"action": "a:b", "params": {}, "remote_type": "X", "remote_message": "x"}
+    return ChildFailed(f"Child {index} failed", index=index, **about)
+
+
+async def test_of_several_children_that_failed_the_first_one_is_shown() -> None:
+    group = ExceptionGroup("children", [child_failed(3), child_failed(1)])
+
+    outcome = await call(raiser(group))
+    assert outcome.error is group.exceptions[0]
+    assert outcome.exception is group
+
+
+async def test_a_child_that_failed_beside_another_error_is_a_crash() -> None:
+    group = ExceptionGroup("both", [child_failed(1), ValueError()])
+    assert isinstance((await call(raiser(group))).error, ActionCrashed)
