@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, Protocol, cast
 
@@ -17,6 +18,7 @@ import trio
 from trioaction.action import Middleware
 from trioaction.connection import Connection
 from trioaction.errors import ActionCrashed, ActionTimeout, ChildFailed, TrioactionError
+from trioaction.fanout.parking import CURRENT_THREAD
 from trioaction.log import masked, shortened
 from trioaction.meter import UNKNOWN, Meter
 from trioaction.outcome import Outcome
@@ -165,6 +167,24 @@ class LingeringThread:
         self._limiter = limiter
         self._ended: trio.Event | None = None
         self._lent = False
+        self.stopped = False
+        """Has the action been told to end?"""
+        self._scopes: set[trio.CancelScope] = set()
+
+    @contextmanager
+    def stops(self, scope: trio.CancelScope) -> Generator[None]:
+        """Meanwhile the scope is cancelled when the action is told to end."""
+        self._scopes.add(scope)
+        try:
+            yield
+        finally:
+            self._scopes.discard(scope)
+
+    def stop(self) -> None:
+        """The thread cannot be cancelled, but what it waits for in Trio's thread can."""
+        self.stopped = True
+        for scope in self._scopes:
+            scope.cancel()
 
     async def acquire_on_behalf_of(self, borrower: Any) -> None:
         """Called by Trio when the thread is to start. A checkpoint; cancelling it takes no place."""
@@ -210,7 +230,14 @@ async def _run(spec: ActionSpec, params: Any, connection: Connection, thread: Li
     if thread is None:
         return await run(*arguments)
     limiter = cast("trio.CapacityLimiter", thread)
-    return await trio.to_thread.run_sync(run, *arguments, abandon_on_cancel=True, limiter=limiter)
+    token = CURRENT_THREAD.set(thread)
+    try:
+        return await trio.to_thread.run_sync(run, *arguments, abandon_on_cancel=True, limiter=limiter)
+    except trio.Cancelled:
+        thread.stop()
+        raise
+    finally:
+        CURRENT_THREAD.reset(token)
 
 
 async def _run_between(

@@ -13,7 +13,9 @@ from pydantic import BaseModel
 from trio.testing import wait_all_tasks_blocked
 
 from trioaction.action import Action, Task
+from trioaction.errors import ActionTimeout, FanOutCancelled
 from trioaction.tasks import Actions
+from trioaction.testing import booted
 from trioaction.work.shift import LAST_WORDS
 
 
@@ -164,6 +166,99 @@ async def test_what_a_thread_waits_for_is_cancelled_with_its_job(redis_url: str,
                 fan.cancel_scope.cancel()
             await let_go.wait()
         await until(lambda: it.tally.cancelled == 2)
+
+
+class Threads:
+    """Actions for threads that wait for a child which never ends by itself."""
+
+    def __init__(self) -> None:
+        self.actions: Actions | None = None
+        self.told: list[str] = []
+        self.held, self.ended = trio.Event(), trio.Event()
+
+    def parent(self, **attributes: Any) -> type[Action]:
+        """It tries again and again, as a thread can that does not know that it was told to end."""
+
+        class Parent(Action):
+            name = "test:parent"
+            task = Task(queue="q")
+
+            def run(parent) -> None:
+                assert self.actions is not None
+                for _ in range(2):
+                    try:
+                        trio.from_thread.run(self.actions.run_and_wait, "test:hold")
+                    except FanOutCancelled as error:
+                        self.told.append(str(error))
+                trio.from_thread.run_sync(self.ended.set)
+
+        for name, value in attributes.items():
+            setattr(Parent, name, value)
+        return Parent
+
+    def child(self) -> type[Action]:
+        class Hold(Action):
+            name = "test:hold"
+            task = Task(queue="q")
+
+            async def run(child) -> None:
+                self.told.append("begun")
+                self.held.set()
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    self.told.append("let go")
+
+        return Hold
+
+    def check(self) -> None:
+        """The child was cancelled, and the second one never began."""
+        assert self.told[:2] == ["begun", "let go"]
+        assert ["told to end" in text for text in self.told[2:]] == [True, True]
+
+
+async def test_a_thread_over_http_waits_for_nothing_after_its_time(redis_url: str) -> None:
+    threads = Threads()
+    parent, child = threads.parent(timeout=0.3), threads.child()
+    async with booted(parent, child, redis_url=redis_url, workers=True) as app:
+        threads.actions = app.services.actions
+        assert isinstance((await app.call("test:parent")).error, ActionTimeout)
+        with trio.fail_after(10):
+            await threads.ended.wait()
+        threads.check()
+
+
+async def test_a_shield_around_a_block_is_respected(redis_url: str, namespace: str) -> None:
+    """A job that is told to end goes on in its shield, as everywhere in Trio."""
+    family = Family()
+    began, results = trio.Event(), list[Any]()
+
+    class Parent(Action):
+        name = "test:parent"
+        task = Task(queue="q")
+
+        async def run(self) -> None:
+            assert family.actions is not None
+            with trio.CancelScope(shield=True):
+                began.set()
+                results.append(await family.actions.run_and_wait("test:late"))
+
+    class Late(Action):
+        name = "test:late"
+        task = Task(queue="q")
+
+        async def run(self) -> str:
+            await trio.sleep(0.1)
+            return "all the same"
+
+    async with working(redis_url, namespace, Parent, Late, slots=1) as it:
+        family.actions = it.actions
+        with trio.fail_after(20):
+            async with it.actions.open_fan_out() as fan:
+                await fan.start("test:parent")
+                await began.wait()
+                fan.cancel_scope.cancel()
+        assert results == ["all the same"]
 
 
 async def test_more_parents_than_may_be_parked(redis_url: str, namespace: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -157,9 +156,6 @@ class Place:
     def __init__(self) -> None:
         self.told: list[Any] = []
         self.parked = 0
-
-    def stops(self, scope: trio.CancelScope) -> AbstractContextManager[None]:
-        return nullcontext()
 
     def park(self, queues: Collection[str]) -> None:
         self.told.append(sorted(queues))

@@ -72,13 +72,15 @@ async def run_and_wait(fan_outs: FanOuts, terms: Terms, order: Order) -> Any:
 @asynccontextmanager
 async def _opened(children: Children) -> AsyncGenerator[trio.CancelScope]:
     """The block itself, with the scope that cancels it."""
+    if children.is_too_late:
+        raise _too_late(children.id)
     await children.open()
     raised: list[BaseException] = []
     try:
         with ExitStack() as meanwhile:
             meanwhile.enter_context(children.awake())
             async with trio.open_nursery() as nursery:
-                meanwhile.enter_context(children.stopped_with_its_job(nursery.cancel_scope))
+                meanwhile.enter_context(children.stopped_with_its_thread(nursery.cancel_scope))
                 nursery.start_soon(children.register)
                 nursery.start_soon(children.stand, nursery.cancel_scope)
                 yield nursery.cancel_scope
@@ -90,7 +92,9 @@ async def _opened(children: Children) -> AsyncGenerator[trio.CancelScope]:
         await children.resume()
     except trio.Cancelled as cancelled:  # noqa: ASYNC103  (raised below, with what else there is)
         raised.append(cancelled)
-    if children.cancelled_by_others and not children.progress.is_complete:
+    if children.is_too_late:
+        raised.append(_too_late(children.id))
+    elif children.cancelled_by_others and not children.progress.is_complete:
         raised.append(_cancelled(children.id))
     error = gathered(children.id, raised, children.raised, children.progress.failed)
     del raised
@@ -100,6 +104,11 @@ async def _opened(children: Children) -> AsyncGenerator[trio.CancelScope]:
         raise error from None
     finally:
         del error  # its traceback has this frame, which would keep it
+
+
+def _too_late(id: str) -> FanOutCancelled:
+    """For a thread, which cannot be cancelled, and may go on for long."""
+    return FanOutCancelled(f"The fan-out {id} was cancelled: the action that waits for it was told to end")
 
 
 def _cancelled(id: str) -> FanOutCancelled:

@@ -19,7 +19,7 @@ from trioaction.errors import ChildFailed, FanOutLost, RedisUnavailable, Unavail
 from trioaction.events import FAN_OUT_STALLED
 from trioaction.fanout.orders import Order, as_json, shown
 from trioaction.fanout.outcomes import MOST_RAISED, ChildOutcome, Progress, read_outcome
-from trioaction.fanout.parking import CURRENT_PARKING, Parking
+from trioaction.fanout.parking import CURRENT_PARKING, CURRENT_THREAD, Parking
 from trioaction.fanout.record import Batch, new_attached_id
 from trioaction.fanout.registrar import Registrar
 from trioaction.fanout.store import FanOutRefused, Followed
@@ -71,6 +71,7 @@ class Children:
         self._changed = trio.Event()
         self._news_at, self._warned = trio.current_time(), False
         self._parked: Parking | None = None
+        self._thread = CURRENT_THREAD.get()
 
     @property
     def progress(self) -> Progress:
@@ -131,10 +132,14 @@ class Children:
             raise
         return code == "ok"
 
-    def stopped_with_its_job(self, scope: trio.CancelScope) -> AbstractContextManager[None]:
-        """Meanwhile the scope is cancelled when the job, if this is in one, is told to end."""
-        parking = CURRENT_PARKING.get()
-        return nullcontext() if parking is None else parking.stops(scope)
+    def stopped_with_its_thread(self, scope: trio.CancelScope) -> AbstractContextManager[None]:
+        """If a thread waits here: meanwhile the scope is cancelled when its action is told to end."""
+        return nullcontext() if self._thread is None else self._thread.stops(scope)
+
+    @property
+    def is_too_late(self) -> bool:
+        """Has the action been told to end whose thread waits here?"""
+        return self._thread is not None and self._thread.stopped
 
     def awake(self) -> AbstractContextManager[None]:
         """Meanwhile Redis tells of the children, and the record is kept."""

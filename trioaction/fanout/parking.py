@@ -1,6 +1,6 @@
-"""The place of a job that waits for its children: given up while it waits, taken again to go on.
+"""What waits for children: a job, whose place is given up meanwhile, and perhaps a thread.
 
-A contract between who waits (`attached`) and who has the places (the pool); neither knows the other.
+Contracts between who waits (`attached`) and who runs it (the pool, the executor); neither knows the other.
 """
 
 from __future__ import annotations
@@ -27,13 +27,6 @@ class Parking(Protocol):
         """The queue that the job came from: children that it waits for are taken from the head there."""
         ...
 
-    def stops(self, scope: trio.CancelScope) -> AbstractContextManager[None]:
-        """Meanwhile the scope is cancelled when the job is told to end.
-
-        What a thread of the job waits for runs in a task that nothing else would cancel.
-        """
-        ...
-
     def park(self, queues: Collection[str]) -> None:
         """Give the place up to others, while a task of this job waits for children on ``queues``."""
         ...
@@ -47,5 +40,20 @@ class Parking(Protocol):
         ...
 
 
+class WaitingThread(Protocol):
+    """The thread of a plain ``def`` action. What it waits for runs in a task that nothing else cancels."""
+
+    @property
+    def stopped(self) -> bool:
+        """Has the action been told to end?"""
+        ...
+
+    def stops(self, scope: trio.CancelScope) -> AbstractContextManager[None]:
+        """Meanwhile the scope is cancelled when the action is told to end."""
+        ...
+
+
 CURRENT_PARKING: ContextVar[Parking | None] = ContextVar("trioaction_parking", default=None)
 """Set by each task of a pool that runs jobs; None where no place is taken, as in the web and in commands."""
+CURRENT_THREAD: ContextVar[WaitingThread | None] = ContextVar("trioaction_thread", default=None)
+"""Set in threads of actions, and in what they call in Trio's thread; None in all other tasks."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator
-from contextlib import contextmanager
+from collections.abc import Collection
 
-import trio
 from trio.lowlevel import Task, current_task
 
+from trioaction.fanout.parking import CURRENT_THREAD
 from trioaction.work.slot import Slot
 from trioaction.work.slots import Slots
 
@@ -25,16 +24,6 @@ class SlotParking:
         """The queue that the job came from."""
         return "" if self._slot.job is None else self._slot.job.queue
 
-    @contextmanager
-    def stops(self, scope: trio.CancelScope) -> Generator[None]:
-        """Meanwhile the scope is cancelled when the job is told to end."""
-        scopes = self._slot.scopes
-        scopes.add(scope)
-        try:
-            yield
-        finally:
-            scopes.discard(scope)
-
     def park(self, queues: Collection[str]) -> None:
         """Give the number of the slot up, while a task of its job waits for children on ``queues``."""
         if self._is_asked_by_the_job():
@@ -48,10 +37,13 @@ class SlotParking:
     def _is_asked_by_the_job(self) -> bool:
         """No, if a job has left a task of its own to a nursery of the application: it has this context too.
 
-        What a thread calls runs in a task that has no parent here.
+        What a thread calls runs in a task that has no parent here, but knows the thread.
         """
+        thread = CURRENT_THREAD.get()
+        if thread is not None:
+            return thread is self._slot.thread
         task: Task | None = current_task()
         while task is not None and task is not self._task:
             nursery = task.parent_nursery
             task = None if nursery is None else nursery.parent_task
-        return task is self._task or self._slot.thread is not None
+        return task is self._task

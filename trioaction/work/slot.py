@@ -62,7 +62,6 @@ class Slot:
         "job",
         "paused",
         "place",
-        "scopes",
         "stopped",
         "thread",
     )
@@ -78,8 +77,6 @@ class Slot:
         self.paused = 0.0
         """For how many seconds the job has waited for children of its own."""
         self.thread: LingeringThread | None = None
-        self.scopes: set[trio.CancelScope] = set()
-        """What the job waits for, and is to end with it."""
         self._deadlines = deadlines
         self._scope = trio.CancelScope()
         self._began = 0.0
@@ -131,8 +128,7 @@ class Slot:
         """Cancel the job."""
         self.ends_at = math.inf
         self.stopped = self.stopped or why
-        for scope in (self._scope, *self.scopes):
-            scope.cancel()
+        self._scope.cancel()
 
     def pause(self) -> None:
         """The job's time stands still, until it goes on or ends."""
