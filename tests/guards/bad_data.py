@@ -18,7 +18,7 @@ BAD_DATA = Promise(
         Guard("a queue that is no list", "work/pop.lua", "redis.pcall('LPOP'", "redis.call('LPOP'", (CYCLE,)),
         Guard(
             "a counter that is no number",
-            "work/finish.lua",
+            "work/effects.lua",
             "redis.pcall('INCRBY'",
             "redis.call('INCRBY'",
             (CYCLE,),
@@ -47,7 +47,7 @@ BAD_DATA = Promise(
         Guard(
             "one bad outcome leaves the others alone",
             "work/finish.lua",
-            "  return code == 'counted' and '' or code\n",
+            "  return (code == 'counted' or how == 'cancelled') and '' or code\n",
             "  if code ~= 'counted' then error(code) end\n  return ''\n",
             (RECORDS,),
         ),
@@ -79,7 +79,7 @@ BAD_DATA = Promise(
         ),
         Guard(
             "one exchange has so many bytes of outcomes",
-            "work/shift.py",
+            "work/outbox.py",
             "if size > MAX_BYTES and number:",
             "if False:",
             (RULES,),
@@ -94,8 +94,8 @@ BAD_DATA = Promise(
         Guard(
             "a rescue goes in slices",
             "work/dissolve.lua",
-            "if moved == most then return",
-            "if false then return",
+            "  if moved == most then break end\n",
+            "",
             (MEMBERS,),
         ),
         Guard(

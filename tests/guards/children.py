@@ -60,11 +60,8 @@ CHILDREN = Promise(
         Guard(
             "the numbers of a record are looked at first",
             "fanout/record.lua",
-            (
-                "if not string.find(numbers[field] or '', '^%d+$') then return {code = "
-                "'wrongtype', key = at} end"
-            ),
-            "",
+            "if #digits > 15 or not string.find(digits, '^%d+$') then",
+            "if false then",
             (RECORDS,),
         ),
         Guard(
@@ -87,8 +84,8 @@ CHILDREN = Promise(
         Guard(
             "a rescue seals what its process registered",
             "work/dissolve.lua",
-            "  seal_record(keys, id)\n",
-            "",
+            " else seal_record(keys, id) end",
+            " end",
             (RECORDS,),
         ),
         Guard(
@@ -137,7 +134,7 @@ CHILDREN = Promise(
         Guard(
             "a child that went back has not started",
             "work/put_back.lua",
-            "  clear_started(keys, job.raw)\n",
+            "    clear_started(keys, id, index)\n",
             "",
             (MEMBERS,),
         ),

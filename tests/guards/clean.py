@@ -28,8 +28,8 @@ CLEAN = Promise(
         Guard(
             "a child that starts renews its record",
             "fanout/started.lua",
-            "  if id then touched[id] = true end\n",
-            "",
+            "if set_started(keys, id, index, 1) then touched[id] = true end",
+            "set_started(keys, id, index, 1)",
             (RECORDS,),
         ),
         Guard(
@@ -75,7 +75,7 @@ CLEAN = Promise(
         ),
         Guard(
             "what workers work on goes with its job",
-            "work/inflight.lua",
+            "work/move.lua",
             "  redis.call('DEL', unpack(records))\n",
             "",
             (CYCLE,),

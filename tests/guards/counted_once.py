@@ -11,14 +11,14 @@ COUNTED_ONCE = Promise(
         Guard(
             "an outcome has the token of its job",
             "work/finish.lua",
-            "if cycle.ended[slot] or not has_token(entry, words[from + 1]) then",
+            "if cycle.ended[place] or not has_token(entry, words[from + 1]) then",
             "if false then",
             (CYCLE,),
         ),
         Guard(
             "a second outcome for a slot of the same exchange",
             "work/finish.lua",
-            "if cycle.ended[slot] or not",
+            "if cycle.ended[place] or not",
             "if not",
             (CYCLE,),
         ),
@@ -53,8 +53,8 @@ COUNTED_ONCE = Promise(
         Guard(
             "a reconcile has a number of its own",
             "work/cycle.py",
-            "        self._sequence += 1\n        pairs =",
-            "        pairs =",
+            "        self._sequence += 1\n        words =",
+            "        words =",
             (CYCLE,),
         ),
         Guard(
@@ -66,23 +66,23 @@ COUNTED_ONCE = Promise(
         ),
         Guard(
             "outcomes that Redis does expect are kept",
-            "work/shift.py",
-            "self._outcomes = [outcome for outcome in self._outcomes if outcome.slot in held]",
-            "self._outcomes = []",
+            "work/outbox.py",
+            "self.outcomes[:oldest] = kept",
+            "del self.outcomes[:oldest]",
             (RULES,),
         ),
         Guard(
             "what has ended and is not acknowledged is no stray",
             "work/shift.py",
-            "self._cycle.reconcile(running + waiting)",
-            "self._cycle.reconcile(running)",
+            "reconcile(running + waiting, moves=moves)",
+            "reconcile(running, moves=moves)",
             (RULES,),
         ),
         Guard(
             "slots whose outcome waits are not filled",
             "work/shift.py",
-            "return sorted(self._free - waiting)[: self._share]",
-            "return sorted(self._free)[: self._share]",
+            "return sorted(self._slots.free - waiting)",
+            "return sorted(self._slots.free)",
             (POOL,),
         ),
         Guard(
@@ -123,8 +123,8 @@ COUNTED_ONCE = Promise(
         Guard(
             "a fence cancels what runs",
             "work/shift.py",
-            "        self._fenced = True\n        self._scope.cancel()",
-            "        self._fenced = True",
+            "    def _fence(self) -> None:\n        self._scope.cancel()",
+            "    def _fence(self) -> None:\n        pass",
             (POOL,),
         ),
         Guard(
@@ -137,15 +137,15 @@ COUNTED_ONCE = Promise(
         Guard(
             "processed is counted",
             "work/finish.lua",
-            "cycle.processed = cycle.processed + 1 else",
-            "local _ = 1 else",
+            "  cycle[how] = cycle[how] + 1\n",
+            "  if how ~= 'completed' then cycle[how] = cycle[how] + 1 end\n",
             (CYCLE,),
         ),
         Guard(
             "an attempt that is not the last counts as nothing",
             "work/finish.lua",
-            "    return ''\n  end\n  local ok",
-            "  end\n  local ok",
+            "    return ''\n  end\n  cycle[how]",
+            "    how = 'failed'\n  end\n  cycle[how]",
             (RETRIES,),
         ),
         Guard(

@@ -9,7 +9,11 @@ POISON = Promise(
     "A poison job stops nobody else",
     (
         Guard(
-            "a suspect is the last that is taken", "work/pop.lua", " or cycle.suspect\n", "\n", (POISONED,)
+            "a suspect is the last that is taken",
+            "work/pop.lua",
+            " or cycle.suspect or ",
+            " or ",
+            (POISONED,),
         ),
         Guard(
             "what was popped behind a suspect goes back",
@@ -38,7 +42,7 @@ POISON = Promise(
         Guard(
             "a death beside others is none alone",
             "work/suspects.lua",
-            "job.raw, #jobs == 1, before)",
+            "job.raw, #ran == 1, before)",
             "job.raw, true, before)",
             (POISONED,),
         ),
@@ -87,29 +91,29 @@ POISON = Promise(
         Guard(
             "a suspect starts when the others have ended",
             "work/shift.py",
-            "elif self._suspect_waits and (not self._started or self._is_overlong):",
-            "elif self._suspect_waits:",
+            "return not self._slots.runs_any or self._suspect.is_overlong",
+            "return True",
             (POISONED,),
         ),
         Guard(
             "a suspect is not waited for without end",
-            "work/shift.py",
-            "and trio.current_time() >= self._suspect_until",
+            "work/suspect.py",
+            "and trio.current_time() >= self.until",
             "and False",
             (POISONED,),
         ),
         Guard(
             "nothing is taken beside a suspect",
             "work/shift.py",
-            " and self._suspect is None\n",
-            "\n",
+            "return hungry and self._suspect.job is None",
+            "return hungry",
             (POISONED,),
         ),
         Guard(
             "a suspect that waits is held",
             "work/shift.py",
-            "return self._started + waiting",
-            "return self._started",
+            "            running.append((suspect.slot, suspect.token))\n",
+            "            pass\n",
             (POISONED,),
         ),
         Guard(
@@ -122,8 +126,8 @@ POISON = Promise(
         Guard(
             "a poison job is not retried",
             "work/retries.py",
-            "JobError, PoisonJob, ResultNotJson)\n",
-            "JobError, ResultNotJson)\n",
+            "FINAL = (InvalidInput, UnknownAction, JobError, PoisonJob,",
+            "FINAL = (InvalidInput, UnknownAction, JobError,",
             (POISONED,),
         ),
         Guard(
@@ -150,8 +154,8 @@ POISON = Promise(
         Guard(
             "a suspect does not keep others waiting for ever",
             "work/shift.py",
-            "            elif self._is_overlong:\n                self._suspect = None",
-            "            elif False:\n                self._suspect = None",
+            "            elif self._suspect.is_overlong:\n",
+            "            elif False:\n",
             (POISONED,),
         ),
     ),

@@ -57,7 +57,7 @@ PROCESSES = Promise(
         Guard(
             "a job has a deadline",
             "work/slot.py",
-            "                    slot.expire()\n",
+            '                    slot.stop("overdue")\n',
             "                    pass\n",
             (POOL, "-k", "takes_too_long"),
         ),

@@ -47,15 +47,15 @@ RUNS_AT_LEAST_ONCE = Promise(
         Guard(
             "strays go back",
             "work/reconcile.lua",
-            "    put_back(keys, process, queues, job, problems)\n    strays = strays + 1",
-            "    strays = strays + 1",
+            "    put_back(keys, process, queues, job, problems, touched)\n    strays",
+            "    strays",
             (CYCLE,),
         ),
         Guard(
             "a doubt ends with another look",
             "work/shift.py",
-            ("        self._generation, self._in_doubt = generation, False\n        self._hungry = True\n"),
-            "        self._generation, self._in_doubt = generation, False\n",
+            "        self._hungry = self._cancelling.unsure = True\n",
+            "        self._cancelling.unsure = True\n",
             (POOL, "-k", "nobody_listens"),
         ),
         Guard(
@@ -106,16 +106,8 @@ RUNS_AT_LEAST_ONCE = Promise(
         Guard(
             "a ring during a look is another look",
             "work/shift.py",
-            (
-                "            self._hungry = False  # before the look: a ring from now on asks "
-                "for another one\n"
-                "        reply = await self._cycle.exchange(outcomes, free, self._crew.clock())\n"
-            ),
-            (
-                "            pass\n"
-                "        reply = await self._cycle.exchange(outcomes, free, self._crew.clock())\n"
-                "        self._hungry = self._hungry and not free\n"
-            ),
+            "        self._in_doubt = False\n        del self",
+            ("        self._in_doubt, self._hungry = False, self._hungry and not free\n        del self"),
             (POOL, "-k", "not_overlooked"),
         ),
         Guard(
@@ -127,7 +119,7 @@ RUNS_AT_LEAST_ONCE = Promise(
         ),
         Guard(
             "the server sends heartbeats",
-            "runtime.py",
+            "foundation.py",
             'nursery.start_soon(partial(supervise, "heartbeat", membership.run, events=events))',
             "pass",
             (HEARTBEAT,),

@@ -17,8 +17,8 @@ SECRETS_KEPT = Promise(
         ),
         Guard(
             "entries of a fan-out",
-            "fanout/record.py",
-            ("        params = {key: MASK if key in secrets else value for key, value in params.items()}\n"),
+            "fanout/entries.py",
+            "        params = {key: MASK if key in secrets else value for key, value in params.items()}\n",
             "        pass\n",
             (FAN_OUT_RECORD,),
         ),

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from guards.bad_data import BAD_DATA
+from guards.cancelled import CANCELLED
 from guards.children import CHILDREN
 from guards.clean import CLEAN
 from guards.clients import CLIENTS
 from guards.counted_once import COUNTED_ONCE
 from guards.full_redis import FULL_REDIS
 from guards.mutation import Promise
+from guards.nurseries import NURSERIES
+from guards.parked import PARKED
 from guards.poison import POISON
 from guards.processes import PROCESSES
 from guards.runs_at_least_once import RUNS_AT_LEAST_ONCE
@@ -21,6 +24,9 @@ PROMISES = (
     RUNS_AT_LEAST_ONCE,
     COUNTED_ONCE,
     CHILDREN,
+    NURSERIES,
+    CANCELLED,
+    PARKED,
     SCHEDULES,
     POISON,
     CLEAN,
