@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import socket
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -16,10 +17,11 @@ from typing import Any, Literal
 
 import hiredis
 import trio
-from crash.points import Point, caller, commands, title
+from crash.points import Point, caller, commands, moved, title
 
 from trioaction.redis.address import Address, open_stream
 from trioaction.redis.backlog import Request
+from trioaction.redis.handshake import Handshake
 from trioaction.redis.transport import Transport
 from trioaction.redis.wire import NOTHING, new_parser
 
@@ -27,6 +29,8 @@ When = Literal["before", "after"]
 Fate = Literal["lives on", "dies", "is cancelled"]
 FIRST_ATTEMPT = ", first attempt"
 LINE: ContextVar[Line] = ContextVar("line")
+_CALLERS: ContextVar[dict[bytes, str]] = ContextVar("callers")
+"""Who has a command sent, by the command; of the connection that is being made."""
 
 
 @dataclass(eq=False)
@@ -49,25 +53,38 @@ class Line:
     """The job that ended last, by the command whose next occurrence has to do with it."""
     transports: list[Transport] = field(default_factory=list[Transport])
     streams: set[CutStream] = field(default_factory=set["CutStream"])
-    callers: dict[bytes, str] = field(default_factory=dict[bytes, str])
+    ahead: dict[str, Callable[[], Awaitable[None] | None]] = field(
+        default_factory=dict[str, Callable[[], "Awaitable[None] | None"]]
+    )
+    """What a life has happen just before a command is sent the next time."""
+    before_release: Callable[[str], Awaitable[None]] | None = None
+    """Called with the id of each fan-out whose record may be deleted now."""
 
-    def note(self, data: bytes) -> None:
-        """Remember who has these commands sent, who is the one that calls."""
-        who = caller(inspect.currentframe())
-        for command, _ in commands(data):
-            self.callers[command] = who
+    @property
+    def is_ended(self) -> bool:
+        """Has its process been told to end at once, whatever runs elsewhere?"""
+        return self.fate == "is cancelled" and self.cut.is_set()
 
-    def passes(self, command: bytes, words: list[bytes]) -> bool:
+    def passes(self, words: list[bytes], who: str) -> bool:
         """A command is about to be sent; True if this is the point."""
         name = title(words)
-        after = self.told.pop(name, "")
+        after = self.told.pop(name, "") or moved(name, words)  # they go together or not, as it happens
         if name == "cycle" and after.endswith(FIRST_ATTEMPT):
             self.told["promote_retries"] = after  # for it is Redis that has it now
-        point = Point(self.life, name, self.callers.get(command) or caller(inspect.currentframe()), after)
+        point = Point(self.life, name, who, after)
         self.passed[point] += 1
         point = Point(point.life, point.command, point.caller, after, self.passed[point])
         self.order.append(point)
         return point == self.point and not self.cut.is_set()
+
+    async def prepare(self, name: str, words: list[bytes]) -> None:
+        """Let happen what is to happen before this command."""
+        if name == "release" and self.before_release is not None:
+            await self.before_release(words[4].decode())
+        ahead = self.ahead.pop(name, None)
+        done = None if ahead is None else ahead()
+        if done is not None:
+            await done
 
     def strike(self, stream: CutStream) -> None:
         """The cut itself."""
@@ -102,10 +119,11 @@ class Line:
 class CutStream(trio.abc.Stream):
     """One connection of a line; it sends command by command."""
 
-    def __init__(self, line: Line, inner: trio.SocketStream) -> None:
+    def __init__(self, line: Line, inner: trio.SocketStream, callers: dict[bytes, str]) -> None:
         self.inner = inner
         self.broken = False
         self._line = line
+        self._callers = callers
         self._sent = self._answered = 0
         self._awaited: int | None = None
         self._parser = new_parser()
@@ -114,7 +132,8 @@ class CutStream(trio.abc.Stream):
     async def send_all(self, data: bytes | bytearray | memoryview[int]) -> None:
         for command, words in commands(bytes(data)):
             await self._usable()
-            is_point = self._line.passes(command, words)
+            await self._line.prepare(title(words), words)
+            is_point = self._line.passes(words, self._callers.get(command) or caller(inspect.currentframe()))
             if is_point and self._line.when == "before":
                 self._line.strike(self)
                 await self._usable()
@@ -159,14 +178,20 @@ class CutTransport(Transport):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
+        self._callers: dict[bytes, str] = {}
         self._line = LINE.get(None)
         if self._line is not None:
             self._line.transports.append(self)
 
     async def _exchange(self, request: Request) -> Any:
         if self._line is not None:
-            self._line.note(request.data)
+            who = caller(inspect.currentframe())
+            self._callers |= {command: who for command, _ in commands(request.data)}
         return await super()._exchange(request)
+
+    async def _set_up(self, address: Address) -> Handshake:
+        _CALLERS.set(self._callers)  # in the task of this connection
+        return await super()._set_up(address)
 
 
 async def open_cut_stream(address: Address) -> trio.abc.Stream:
@@ -178,4 +203,4 @@ async def open_cut_stream(address: Address) -> trio.abc.Stream:
         await trio.sleep_forever()
     stream = await open_stream(address)
     assert isinstance(stream, trio.SocketStream)
-    return CutStream(line, stream)
+    return CutStream(line, stream, _CALLERS.get())

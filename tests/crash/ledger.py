@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from dataclasses import dataclass
 
 from crash.cutting import FIRST_ATTEMPT
 from crash.lives import ANCIENT, BOOM, Journal, Life
 from engine.fleet import Fleet
 
+from trioaction.fanout.entries import indexes_in
+from trioaction.fanout.record import is_attached
 from trioaction.work.schedule import decode
+
+COUNTED = ("completed", "failed", "cancelled")
 
 
 @dataclass(frozen=True)
@@ -56,14 +61,32 @@ class Ledger:
         strange = ran - journal.accepted - journal.unknown - life.born
         assert not strange, f"nobody asked for {strange}"
         failed = {key for key in ran if key.startswith(BOOM)}
-        assert await self._stat("processed") == len(ran) - len(failed)
-        assert await self._stat("failed") == len(failed)
+        kin = await self._kin()
+        assert await self._stat("processed") == len(ran) - len(failed) + kin["completed"]
+        assert await self._stat("failed") == len(failed) + kin["failed"] - kin["cancelled"]
+        assert await self._stat("cancelled") == kin["cancelled"]
         entries = [json.loads(raw) for raw in await self.fleet.list(self.fleet.keys.failed)]
-        recent = [entry for entry in entries if entry["worker"] != ANCIENT]
-        assert sorted(entry["payload"]["args"][0]["key"] for entry in recent) == sorted(failed)
+        recent = [entry["payload"]["args"][0] for entry in entries if entry["worker"] != ANCIENT]
+        assert sorted(inputs["key"] for inputs in recent if "nest" not in inputs) == sorted(failed)
+        assert sum("nest" in inputs for inputs in recent) == kin["failed"] - kin["cancelled"]
+        assert not journal.nests.wrong, "\n".join(journal.nests.wrong)
         if lived_on:
             twice = {key for key in ran if journal.began[key] > 1} - life.repeats
             assert not twice, f"a process that lives on ran {twice} more than once"
+
+    async def _kin(self) -> Counter[str]:
+        """How the children of nests have ended, as their records have it; deleted ones as they were."""
+        counts: Counter[str] = Counter()
+        start = self.fleet.keys.fan_out("")
+        there = {
+            key.removeprefix(start): await self.fleet.hash(key)
+            for key in self._records(await self.fleet.all_keys())
+        }
+        for id, fields in (self.journal.nests.deleted | there).items():
+            if is_attached(id) or b"crash:child" in fields[b"action"]:
+                counts.update({part: int(fields[part.encode()]) for part in COUNTED})
+                assert int(fields[b"registered"]) == _ended(fields)
+        return counts
 
     async def _stat(self, name: str) -> int:
         return int(await self.fleet.get(self.fleet.keys.stat(name)) or 0)
@@ -77,6 +100,7 @@ class Ledger:
             fields = await self.fleet.hash(record)
             results, errors = [await self.fleet.list(f"{record}:{part}") for part in ("results", "errors")]
             indexes = [json.loads(entry)["index"] for entry in [*results, *errors]]
+            indexes += indexes_in(await self.fleet.get(f"{record}:cancelled") or b"")
             assert len(set(indexes)) == len(indexes) == _ended(fields) == int(fields[b"total"])
 
     async def _check_recurring(self) -> None:
@@ -88,7 +112,8 @@ class Ledger:
 
     async def _check_keys(self) -> None:
         keys = self.fleet.keys
-        lasting = {keys.queues, keys.failed, keys.recurring, keys.stat("processed"), keys.stat("failed")}
+        counters = {keys.stat(name) for name in ("processed", "failed", "cancelled")}
+        lasting = {keys.queues, keys.failed, keys.recurring} | counters
         for key in await self.fleet.all_keys() - lasting:
             assert await self.fleet.transport.call("PTTL", key) > 0, f"{key} stays for ever"
         gone = (keys.lease(""), keys.owned(""), keys.leader, keys.resque_leader)

@@ -18,6 +18,7 @@ from typing import Any
 
 import trio
 from crash.cutting import FIRST_ATTEMPT, LINE, Line
+from crash.nests import Nests
 from engine.fleet import NOW, Fleet
 from polling import until
 from pydantic import BaseModel
@@ -35,7 +36,7 @@ from trioaction.work.identity import this_process
 from trioaction.work.membership import Membership, dissolve
 from trioaction.work.schedule import HOUR, WEEK, Record
 
-QUEUE = "q"
+QUEUE, FAR = "q", "far"
 DEAD_FAN_OUT = "dead" * 8
 ANCIENT = "ancient"
 """The worker of failed entries that are to be thrown away."""
@@ -58,6 +59,7 @@ class Journal:
     unknown: set[str] = field(default_factory=set[str])
     fan_outs: dict[str, int] = field(default_factory=dict[str, int])
     """Those that were acknowledged, and how many children they have."""
+    nests: Nests = field(default_factory=Nests)
     patient: bool = True
     """Do jobs wait for what is not going to come?"""
 
@@ -66,10 +68,13 @@ class Journal:
             self.began[key] += 1
 
     def end(self, key: str) -> None:
-        line = LINE.get()
-        if not line.dead:
+        if not LINE.get().dead:
             self.ended[key] += 1
-            line.told["cycle"] = key
+            self.tell(key)
+
+    def tell(self, key: str) -> None:
+        """The next exchange hands in the end of this job."""
+        LINE.get().told["cycle"] = key
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,8 @@ class Living:
     membership: Membership
     journal: Journal
     settled: Callable[[], Awaitable[bool]]
+    stop: Callable[[], None]
+    """Begin to end the process, as the end of the script does."""
 
     async def accept(self, request: Awaitable[Any], *keys: str) -> Any:
         """Enqueue jobs with one command, and note whether that was acknowledged, refused, or neither."""
@@ -125,6 +132,8 @@ class Life:
     recurring: frozenset[str] = frozenset()
     born: frozenset[str] = frozenset()
     """Jobs that are there before it."""
+    beside: Callable[[Living], Awaitable[None]] | None = None
+    """What a second process does, which has the queue ``far`` and outlives the first."""
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
@@ -241,7 +250,7 @@ async def _fan_out(it: Living) -> None:
         it.journal.fan_outs[result.fan_out_id] = len(keys)
         await it.settle()
         await it.accept(it.actions.fan_out_status(result.fan_out_id))
-    await _abandon(it)
+    await abandon(it)
     request = it.actions.fan_out("crash:again", [{"key": "child again"}])
     again = await it.accept_children(request, "child again")
     if again is not None:
@@ -252,7 +261,7 @@ class Enough(Exception):
     """Raised by an iterator of inputs."""
 
 
-async def _abandon(it: Living) -> None:
+async def abandon(it: Living) -> None:
     """A fan-out that ends early: what was registered by then is all of it."""
 
     async def inputs() -> AsyncGenerator[dict[str, str]]:  # noqa: ASYNC900  (fan_out closes it)
@@ -323,7 +332,7 @@ async def _reconnect(it: Living) -> None:
     """The line drops while a job runs, and then others take the process for dead."""
     await it.accept(it.actions.enqueue("crash:wait", {"key": "long"}), "long")
     await until(lambda: it.journal.began["long"] > 0 or "long" in it.journal.unknown)
-    await it.past("CLIENT TRACKING ON", "Doorbell.greet", times=2)  # who hears of nothing looks later
+    await it.past("CLIENT TRACKING ON", "Doorbell.greet", times=3)  # who hears of nothing looks later
     it.line.drop()
     await it.past("reconcile", "Cycle.reconcile")
     member = it.membership.id

@@ -25,7 +25,16 @@ _PASSED_BY_MANY = {
     *("supervise", "run_pool", "Server.run", "Server._work", "Server._start_background"),
     *("Server._run_scheduler", "Scheduler._survive_redis", "Scheduler._look", "Rescuer._survive_redis"),
     *("Rescuer._look_at", "Shift._carefully", "Store._run", "Cycle._answer", "Promotion._move"),
-    "Handshake.call",
+    *("Handshake.call", "FanOuts.answer", "Children._asked"),
+    *(
+        "Shift._work",
+        "Shift._work_until_stopped",
+        "Performer.perform",
+        "Executor.execute",
+        "_run_through",
+        "_run",
+    ),
+    *("Outcomes.__anext__", "Outcomes._more"),
 }
 """Functions that say nothing of who sends a command."""
 
@@ -34,7 +43,8 @@ _PASSED_BY_MANY = {
 class Point:
     """A command boundary in a life: ``nth`` counts equal ones; ``caller`` is a chain, the outermost first.
 
-    ``after`` is the job that had ended last when the command went out, for the exchanges of a pool only.
+    ``after`` is what had happened when the command went out, for the exchanges of a pool only: the job that
+    had ended last, or what became of a parked one.
     """
 
     life: str
@@ -107,6 +117,18 @@ def title(words: list[bytes]) -> str:
     if name == "HELLO":
         return f"HELLO {words[-1].decode()}"
     return " ".join([name, *(word.decode() for word in words[1:3])]) if name == "CLIENT" else name
+
+
+_MOVES = {"cycle": (10, 13), "reconcile": (8, 9)}
+"""Where the number of moves is among the words of these scripts, and where the first one is."""
+
+
+def moved(name: str, words: list[bytes]) -> str:
+    """What a command tells of parked jobs."""
+    at, first = _MOVES.get(name, (0, 0))
+    count = int(words[at]) if at else 0
+    to = words[first + 2 : first + 3 * count : 3]
+    return " and ".join("parks" if place.startswith(b"p") else "goes on" for place in to)
 
 
 @cache

@@ -13,8 +13,9 @@ from typing import Any
 
 import trio
 from crash.cutting import LINE, Line
+from crash.families import family_of
 from crash.ledger import Ledger
-from crash.lives import QUEUE, Journal, Life, Living, actions_of, recurring_of
+from crash.lives import FAR, QUEUE, Journal, Life, Living, actions_of, recurring_of
 from crash.points import Point, sources
 from engine.fleet import Fleet, open_fleet
 from polling import until
@@ -40,6 +41,11 @@ class Reenactment:
     expected: frozenset[Point] = frozenset()
     journal: Journal = field(default_factory=Journal)
     servers: list[Server] = field(default_factory=list[Server])
+    neighbour: str | None = None
+    """The id of the process beside, if there is one."""
+    beside: trio.Event = field(default_factory=trio.Event)
+    """Has it done what it is there for?"""
+    over: trio.Event = field(default_factory=trio.Event)
 
     @property
     def ledger(self) -> Ledger:
@@ -50,6 +56,19 @@ class Reenactment:
         await self.fleet.transport.pipeline([("SCRIPT", "LOAD", source) for source in sources()])
         if self.life.prepare is not None:
             await self.life.prepare(self.fleet)
+        async with trio.open_nursery() as nursery:
+            if self.life.beside is None:
+                self.beside.set()
+            else:
+                there = trio.Event()
+                nursery.start_soon(self._beside, self.life.beside, there)
+                await there.wait()
+            lived = await self._live_through()
+            self.over.set()
+        await self.ledger.check(lived_on=lived)
+
+    async def _live_through(self) -> bool:
+        """The first process and, if it leaves anything, the next one; did the first live to its end?"""
         lived = await self._first()
         self.journal.patient = False
         if not lived:
@@ -58,7 +77,17 @@ class Reenactment:
         if not lived or self.life.leaves:
             with trio.fail_after(20):
                 await self._run(Line(self.life.name), self._drain)
-        await self.ledger.check(lived_on=lived)
+        return lived
+
+    async def _beside(self, script: Callable[[Living], Awaitable[None]], there: trio.Event) -> None:
+        async def live(it: Living) -> None:
+            self.neighbour = it.membership.id
+            there.set()
+            await script(it)
+            self.beside.set()
+            await self.over.wait()
+
+        await self._run(Line(self.life.name), live, queues=[FAR], concurrency=4, scheduler=False)
 
     async def _first(self) -> bool:
         """The process that is cut; did it live to its end?"""
@@ -83,8 +112,9 @@ class Reenactment:
     async def _meet_fate(self, process: trio.CancelScope) -> None:
         await self.line.cut.wait()
         if self.line.fate == "is cancelled":
-            self.servers[0].cancel()
+            self.servers[-1].cancel()
         elif self.line.dead:
+            self.servers[-1].cancel()  # for what is shielded in it
             process.cancel()
             for transport in self.line.transports:
                 transport.close("the process is dead")
@@ -93,14 +123,17 @@ class Reenactment:
         """As if we had waited for them to lapse."""
         members = await self.fleet.transport.call("SMEMBERS", self.fleet.keys.processes)
         for id in members:
+            if id.decode() == self.neighbour:
+                continue
             await self.fleet.transport.call("DEL", self.fleet.keys.lease(id.decode()))
 
-    async def _run(self, line: Line, script: Callable[[Living], Awaitable[None]]) -> None:
+    async def _run(self, line: Line, script: Callable[[Living], Awaitable[None]], **tasks: Any) -> None:
         """One process, from its start to its end."""
         async with trio.open_nursery() as nursery:
+            line.before_release = self._keep_record
             token = LINE.set(line)
             try:
-                server = Server(self._settings(), registry_of(self._actions()))
+                server = Server(self._settings(**tasks), registry_of(self._actions()))
                 self.servers.append(server)
                 ready = trio.Event()
                 runtimes: list[Runtime] = []
@@ -111,12 +144,12 @@ class Reenactment:
 
                 nursery.start_soon(_serve, server, on_ready, nursery.cancel_scope)
                 await ready.wait()
-                await script(self._living(line, runtimes[0]))
+                await script(self._living(line, runtimes[0], server))
                 server.stop()
             finally:
                 LINE.reset(token)
 
-    def _living(self, line: Line, runtime: Runtime) -> Living:
+    def _living(self, line: Line, runtime: Runtime, server: Server) -> Living:
         return Living(
             line=line,
             fleet=self.fleet,
@@ -124,12 +157,22 @@ class Reenactment:
             membership=runtime.membership,
             journal=self.journal,
             settled=self.ledger.settled,
+            stop=server.stop,
         )
 
+    async def _keep_record(self, id: str) -> None:
+        fields = await self.fleet.hash(self.fleet.keys.fan_out(id))
+        if fields:
+            self.journal.nests.deleted[id] = fields
+
     async def _script(self, it: Living) -> None:
-        await self.life.script(it)
-        if not self.life.leaves:
-            await until(self._is_over)
+        try:
+            await self.life.script(it)
+            if not self.life.leaves:
+                await until(self._is_over)
+        except trio.TooSlowError as error:
+            error.add_note("passed:\n" + "\n".join(map(str, it.line.order)))
+            raise
 
     async def _is_over(self) -> bool:
         """Has it passed the point, and all that it is expected to pass, and done its work?"""
@@ -137,7 +180,7 @@ class Reenactment:
         if point is not None and not point.is_goodbye and not self.line.cut.is_set():
             return False
         expected = {point for point in self.expected if not point.is_goodbye}
-        return self.line.passed_all(expected) and await self.ledger.settled()
+        return self.line.passed_all(expected) and self.beside.is_set() and await self.ledger.settled()
 
     async def _drain(self, it: Living) -> None:
         """What the first one left is rescued and done."""
@@ -145,16 +188,18 @@ class Reenactment:
 
     async def _is_drained(self, membership: Membership) -> bool:
         members = await self.fleet.transport.call("SMEMBERS", self.fleet.keys.processes)
-        return {id.decode() for id in members} == {membership.id} and await self.ledger.settled()
+        others = {id.decode() for id in members} - {membership.id, self.neighbour}
+        return not others and self.beside.is_set() and await self.ledger.settled()
 
     def _actions(self) -> list[type[Action]]:
-        return actions_of(self.journal) + (recurring_of(self.journal) if self.life.recurring else [])
+        recurring = recurring_of(self.journal) if self.life.recurring else []
+        return actions_of(self.journal) + family_of(self.journal) + recurring
 
-    def _settings(self) -> Settings:
+    def _settings(self, **others: Any) -> Settings:
         tasks: dict[str, Any] = {"queues": [QUEUE], "concurrency": 1, "heartbeat": 0.05, "grace": 5}
         return Settings(
             redis=RedisSettings(url=SecretStr(self.url), namespace=self.namespace),
-            tasks=TaskSettings(**(tasks | dict(self.life.settings))),
+            tasks=TaskSettings(**(tasks | dict(self.life.settings) | others)),
             web=WebSettings(enabled=False),
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -15,15 +16,19 @@ from engine.pools import Working, working
 from engine.test_poison import die
 from polling import until
 from pydantic import BaseModel
+from redis.exceptions import ResponseError
 from trio.testing import wait_all_tasks_blocked
 
 from trioaction.action import Action, Task
 from trioaction.fanout.parking import CURRENT_PARKING
+from trioaction.fanout.store import Store
 from trioaction.redis.doorbell import Doorbell, open_doorbell
-from trioaction.resque.payload import encode
+from trioaction.resque.payload import Child, child_of, encode, next_attempt
+from trioaction.work.appetite import Appetite
 from trioaction.work.cancelling import Cancelling
-from trioaction.work.cycle import Cycle, Exchange
+from trioaction.work.cycle import Cycle, Exchange, Popped
 from trioaction.work.membership import dissolve
+from trioaction.work.quiet import Quiet
 
 
 class Seen:
@@ -94,6 +99,26 @@ async def test_children_that_run_are_cancelled_and_counted_as_that(redis_url: st
         await until(lambda: it.tally.processed == 1)
         assert await counted(it) == (1, 0, 3)
         assert await it.fleet.hash(it.fleet.keys.inflight(it.membership.id or "")) == {}
+
+
+async def test_children_are_not_compared_with_each_other(
+    redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With 10,000 of them that would hold up all others for a second."""
+    compared = 0
+
+    def compare(one: Popped, other: object) -> bool:
+        nonlocal compared
+        compared += 1
+        return one is other
+
+    seen = Seen()
+    async with working(redis_url, namespace, seen.child(), slots=50) as it:
+        id = await running(it, seen, 50)
+        monkeypatch.setattr(Popped, "__eq__", compare)
+        await it.actions.cancel_fan_out(id)
+        await until(lambda: it.tally.cancelled == 50)
+        assert compared <= 50
 
 
 async def test_only_children_of_that_fan_out_are(redis_url: str, namespace: str) -> None:
@@ -168,6 +193,91 @@ async def test_a_cancellation_that_nobody_told_of_is_looked_for(redis_url: str, 
         await until(lambda: it.tally.cancelled == 2)
 
 
+async def test_when_redis_refuses_to_tell_it_is_looked_for_again(
+    redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trioaction.work.cancelling.PAUSE", 0.05)
+    cancelled_among, asked = Store.cancelled_among, 0
+
+    async def refused_at_first(store: Store, ids: Any) -> set[str]:
+        nonlocal asked
+        asked += 1
+        if asked < 3:
+            raise ResponseError("BUSY")
+        return await cancelled_among(store, ids)
+
+    seen = Seen()
+    async with working(redis_url, namespace, seen.child()) as it:
+        id = await running(it, seen, 2)
+        hear = it.fan_outs.on_cancelled
+        heard: list[str | None] = []
+        it.fan_outs.on_cancelled = heard.append
+        await until(lambda: not cancelling(it).unsure)
+        monkeypatch.setattr(Store, "cancelled_among", refused_at_first)
+        await it.actions.cancel_fan_out(id)
+        await until(lambda: bool(heard))
+        hear(None)  # the only time
+        await until(lambda: asked == 1)
+        await it.actions.enqueue("test:child")  # others are served meanwhile
+        await until(lambda: seen.started == 3)
+        await until(lambda: it.tally.cancelled == 2, seconds=8)
+        assert asked == 3
+        seen.may_end.set()
+
+
+async def test_what_is_heard_while_redis_is_asked_is_asked_again() -> None:
+    class Asked(Store):
+        def __init__(self) -> None:
+            self.times = 0
+
+        async def cancelled_among(self, ids: Any) -> set[str]:
+            self.times += 1
+            if self.times == 1:
+                it.hear(None)
+            return set()
+
+    it = Cancelling(Asked(), lambda: None)
+    it.hear(None)
+    job = Popped(1, 1, "q", encode("test:child", "q", {}, child=Child(ATTACHED, 0)))
+    await it.ask([job])
+    assert it.unsure
+    assert it.until == -math.inf
+    await it.ask([job])
+    assert not it.unsure
+    assert it.until == math.inf
+
+
+def test_a_child_is_found_however_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And only those are read that may be unwanted: others may be many, and long."""
+    read: list[bytes] = []
+
+    def reads(raw: bytes) -> Child | None:
+        read.append(raw)
+        return child_of(raw)
+
+    monkeypatch.setattr("trioaction.work.cancelling.child_of", reads)
+    other = "0" * 32
+    ours = encode("test:child", "q", {"n": {"_fanOutId": other}}, child=Child(ATTACHED, 0))
+    spaced = json.dumps(json.loads(ours)).encode()
+    turned = json.dumps(dict(reversed(json.loads(ours).items())), sort_keys=True).encode()
+    quoted = encode('te"st', "q", {}, child=Child(ATTACHED, 1))
+    again = next_attempt(ours, queue="q", attempt=2, job_id="1")
+    wanted = [
+        *(encode("test:child", "q", {}, child=Child(other, n)) for n in range(100)),
+        encode("test:child", "q", {"args": [{"_fanOutId": ATTACHED}]}, child=Child(other, 0)),
+    ]
+    nobodys = encode("test:child", "q", {"about": {"_fanOutId": ATTACHED}})
+    unwanted = [ours, spaced, turned, quoted, again]
+    doubled = ours.replace(b'"n":{', b'"_fanOutId":"%s","n":{' % other.encode())  # the last one counts
+    jobs = [Popped(n, 1, "q", raw) for n, raw in enumerate([*wanted, nobodys, doubled, *unwanted])]
+    it = Cancelling(Store.__new__(Store), lambda: None)
+    it.hear(ATTACHED)
+    it.hear("1" * 32)
+    assert [job.raw for job in it.among(jobs)] == unwanted
+    assert not set(read) & set(wanted)
+    assert it.ids == set()
+
+
 async def test_after_a_reconnect_it_is_looked_for(redis_url: str, namespace: str) -> None:
     seen = Seen()
     async with working(redis_url, namespace, seen.child(), heartbeat=1) as it:
@@ -207,6 +317,38 @@ async def test_a_child_whose_pop_is_answered_after_the_news_is_cancelled(
         await it.fleet.transport.call("RENAME", it.fleet.keys.queue("elsewhere"), it.fleet.keys.queue("q"))
         await until(lambda: it.tally.cancelled == 1)
         assert not ids
+
+
+async def test_behind_many_that_nobody_wants_is_looked_at_once(
+    redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked, looks = Appetite.looked, list[tuple[bool, bool]]()
+
+    def noted(appetite: Appetite, *, found: bool, full: bool) -> None:
+        looks.append((found, full))
+        looked(appetite, found=found, full=full)
+
+    seen, quiet = Seen(), Quiet()
+    seen.may_end.set()
+    async with working(redis_url, namespace, seen.child(), quiet=quiet) as it:
+        await it.actions.enqueue("test:child")
+        await until(lambda: it.tally.processed == 1)
+        await wait_all_tasks_blocked(0.02)  # at rest: the next look comes from the next ring
+        quiet.begin()
+        id = (await it.actions.fan_out("test:child", [{}] * 1001)).fan_out_id
+        raws = await it.fleet.list(it.fleet.keys.queue("q"))
+        await it.actions.cancel_fan_out(id)
+        await it.fleet.push("q", *raws, encode("test:child", "q", {}))
+        monkeypatch.setattr(Doorbell, "wait", silent)
+        monkeypatch.setattr(Appetite, "looked", noted)
+        await wait_all_tasks_blocked(0.02)
+        quiet.end()
+        await until(lambda: it.tally.processed == 2)
+        assert looks[0] == (True, True)
+
+
+async def silent(_bell: Doorbell) -> None:
+    await trio.sleep_forever()
 
 
 async def test_a_suspect_that_has_not_begun_is_counted_at_once(redis_url: str, namespace: str) -> None:

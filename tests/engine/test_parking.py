@@ -25,7 +25,7 @@ from trioaction.action import Action, Task
 from trioaction.fanout.parking import CURRENT_PARKING, Parking
 from trioaction.redis.transport import ConnectionLost, open_transport
 from trioaction.resque.payload import encode
-from trioaction.work.cycle import Cycle, Exchange
+from trioaction.work.cycle import MAX_ITEMS, Cycle, Exchange
 from trioaction.work.membership import dissolve
 from trioaction.work.quiet import Quiet
 from trioaction.work.slots import Slots
@@ -584,6 +584,76 @@ async def test_above_the_limit_nothing_is_taken_from_queues_of_others(redis_url:
         assert "other 2" not in stage.did
 
 
+async def test_processes_at_their_limits_that_wait_for_each_other_go_on(
+    redis_url: str, namespace: str
+) -> None:
+    """Each has jobs that wait for children in the queue of which only the other one takes jobs."""
+    children: list[str] = []
+    pools: dict[str, Working] = {}
+    all_run = trio.Event()
+
+    class Parent(Action):
+        name = "test:parent"
+        task = Task(queue="x")
+
+        class Inputs(BaseModel):
+            children_in: str
+
+        async def run(self, params: Any) -> None:
+            if sum(pool.pool.running for pool in pools.values()) == 4:
+                all_run.set()
+            await all_run.wait()
+            await pools["x"].actions.run_and_wait("test:child", queue=params.children_in)
+
+    class Child(Action):
+        name = "test:child"
+        task = Task(queue="x")
+
+        async def run(self) -> None:
+            children.append("ran")
+
+    classes = (Parent, Child)
+    limits: dict[str, Any] = {"slots": 4, "max_parked": 2, "safety_check": 0.1}
+    async with (
+        working(redis_url, namespace, *classes, queues=("x",), **limits) as pools["x"],
+        working(redis_url, namespace, *classes, queues=("y",), **limits) as pools["y"],
+    ):
+        actions = pools["x"].actions
+        for _ in range(2):
+            await actions.enqueue("test:parent", {"children_in": "y"}, "x")
+            await actions.enqueue("test:parent", {"children_in": "x"}, "y")
+        await until(lambda: sum(pool.tally.processed for pool in pools.values()) == 8, seconds=8)
+        assert len(children) == 4
+
+
+async def test_above_the_limit_jobs_are_taken_from_anywhere_when_nothing_ends(
+    redis_url: str, namespace: str
+) -> None:
+    """What parked jobs wait for may be with another process, which waits for what is here."""
+    stage = Stage()
+    stage.others_may_end.set()
+    stage.may_end.set()
+    queues = ("q", "r")
+    async with working(
+        redis_url,
+        namespace,
+        *(stage.parent(), stage.other()),
+        slots=3,
+        queues=queues,
+        max_parked=1,
+        safety_check=0.3,
+        heartbeat=60,
+        lease=120,
+    ) as it:
+        await it.actions.enqueue("test:parent")
+        await until(lambda: it.tally.parked == 1)
+        await it.actions.enqueue_many("test:other", [{"n": n} for n in range(20)], "r")
+        with trio.fail_after(4):  # they do not wait for as long each
+            await processed(it, 20)
+        assert it.tally.parked == 1
+        stage.may_go_on.set()
+
+
 async def test_a_pool_that_drains_lets_parked_jobs_go_on(redis_url: str, namespace: str) -> None:
     stage = Stage()
     stage.may_end.set()
@@ -797,3 +867,104 @@ async def test_while_redis_is_away_nobody_waits_for_a_slot(
         await server.start()
         stage.may_end.set()
         stage.others_may_end.set()
+
+
+async def test_in_a_pool_whose_grace_period_is_over_nobody_gets_a_slot(
+    redis_url: str, namespace: str
+) -> None:
+    stage = Stage()
+
+    class Parent(Action):
+        name = "test:parent"
+        task = Task(queue="q")
+
+        async def run(self) -> None:
+            parking().park({"q"})
+            await stage.may_go_on.wait()
+            try:
+                await parking().resume()
+            finally:
+                with trio.CancelScope(shield=True):
+                    await stage.may_end.wait()
+
+    class Stubborn(stage.other()):
+        async def run(self, params: Any) -> None:
+            stage.did.append("other")
+            with trio.CancelScope(shield=True):
+                await stage.others_may_end.wait()
+
+    async with working(redis_url, namespace, Parent, Stubborn, slots=1, grace=0) as it:
+        await it.actions.enqueue("test:parent")
+        await until(lambda: it.tally.parked == 1)
+        await it.actions.enqueue("test:other")
+        await until(did(stage, "other"))
+        stage.may_go_on.set()
+        await until(lambda: slots(it).in_line == 1)
+        it.draining.set()
+        await wait_all_tasks_blocked(0.02)
+        stage.others_may_end.set()
+        await processed(it, 1)
+        await wait_all_tasks_blocked(0.05)
+        assert (slots(it).in_line, await places(it)) == (1, [b"p1"])
+        stage.may_end.set()
+        await it.ended.wait()
+
+
+async def test_in_a_pool_whose_grace_period_is_over_no_suspect_begins(redis_url: str, namespace: str) -> None:
+    stage = Stage()
+    suspect = encode("test:other", "q", {"n": 9})
+
+    class Stubborn(stage.parent()):
+        async def run(self) -> None:
+            stage.did.append("runs")
+            with trio.CancelScope(shield=True):
+                await stage.may_end.wait()
+
+    async with open_fleet(redis_url, namespace) as fleet:
+        await fleet.push("q", suspect)
+        assert await die(fleet, suspect) == 1
+        await fleet.transport.call("LPUSH", fleet.keys.queue("q"), encode("test:parent", "q", {}))
+        with capture_logs() as lines:
+            async with working(redis_url, namespace, Stubborn, stage.other(), slots=2, grace=0) as it:
+                await until(lambda: it.pool.running == 2)
+                it.draining.set()
+                await wait_all_tasks_blocked(0.02)
+                stage.may_end.set()
+                await it.ended.wait()
+                assert it.tally.processed == 1
+        assert "runs alone" not in str(lines)
+        assert stage.did == ["runs"]
+        assert await fleet.list(fleet.keys.queue("q")) == [suspect]
+
+
+async def test_more_moves_than_an_exchange_carries_come_before_all_else(
+    redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis would not know an outcome from a place of which it has not heard, and lose what is there."""
+    exchange, may_answer, looks = Cycle.exchange, trio.Event(), 0
+    count = MAX_ITEMS + 100
+
+    async def held(cycle: Cycle, *args: Any, **more: Any) -> Exchange:
+        nonlocal looks
+        looks += 1
+        reply = await exchange(cycle, *args, **more)
+        await may_answer.wait()
+        return reply
+
+    stage = Stage()
+    async with working(redis_url, namespace, stage.other(), slots=count + 1) as it:
+        await it.actions.enqueue_many("test:other", [{}] * count)
+        await until(lambda: it.pool.running == count)
+        await wait_all_tasks_blocked(0.05)
+        monkeypatch.setattr(Cycle, "exchange", held)
+        await it.actions.enqueue("test:other")
+        await until(lambda: looks == 1)
+        await it.actions.enqueue_many("test:other", [{}] * count)
+        for slot in sorted(slots(it).busy, key=lambda slot: -int(slot.place)):
+            slots(it).park(slot, {"q"})
+        stage.others_may_end.set()
+        await until(lambda: it.pool.running == 0)
+        may_answer.set()
+        await processed(it, 2 * count + 1)
+        assert len(stage.did) == 2 * count + 1
+        assert await places(it) == []

@@ -4,11 +4,14 @@
 # flake8: noqa: ASYNC124
 from __future__ import annotations
 
+import math
+
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trioaction.events import Events
 from trioaction.work.crew import Tally
+from trioaction.work.crowd import Crowd
 from trioaction.work.cycle import Move, Popped
 from trioaction.work.slot import Deadlines, Slot
 from trioaction.work.slots import Slots
@@ -87,3 +90,94 @@ async def test_above_the_limit_the_queues_are_those_on_which_parked_jobs_wait() 
     assert slots.awaited(("*",)) == ["a", "b", "c"]
     assert slots.awaited(("c", "d", "*")) == ["c", "a", "b"]
     assert slots.awaited(("d",)) == []
+    assert slots.sources(("d", "b")) == ["b"]
+
+
+async def test_above_the_limit_no_queue_is_worked_on_in_which_nothing_is_awaited() -> None:
+    slots = opened(1, max_parked=1)
+    slots.park(given(slots, 1), {"b"})
+    assert slots.sources(("a", "c")) == []
+    assert slots.crowd.portion([1, 2]) == [1, 2]
+
+
+async def test_queues_are_awaited_for_no_longer_than_a_task_waits_for_them() -> None:
+    slots = opened(1, max_parked=1)
+    slot = given(slots, 1)
+    slots.park(slot, {"a"})
+    async with trio.open_nursery() as nursery:
+        for queue in ("b", "c"):
+            nursery.start_soon(_wait_and_go_on, slots, slot, queue)
+    assert slots.awaited(("*",)) == ["a"]
+    assert slots.parked[slot].tasks == len(slots.parked[slot].queues) == 1
+    slots.park(slot, {"b"})
+    slots.park(slot, {"c"})
+    await slots.resume(slot)
+    assert slots.awaited(("*",)) == ["a", "b"]
+
+
+async def test_a_task_may_go_on_for_another_one_that_has_parked() -> None:
+    slots = opened(1, max_parked=1)
+    slot = given(slots, 1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_wait, slots, slot, "a")
+        nursery.start_soon(_wait, slots, slot, "b")
+    await slots.resume(slot)
+    assert len(slots.awaited(("*",))) == 1
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await slots.resume(slot)
+    assert slots.awaited(("*",)) == []
+    assert slots.in_line == 1
+
+
+async def _wait(slots: Slots, slot: Slot, queue: str) -> None:
+    slots.park(slot, {queue})
+
+
+async def _wait_and_go_on(slots: Slots, slot: Slot, queue: str) -> None:
+    slots.park(slot, {queue})
+    await slots.resume(slot)
+
+
+async def test_the_limit_gives_way_when_nothing_has_ended_for_long(mock_clock: MockClock) -> None:
+    slots = opened(4, max_parked=2)
+    slots.crowd = Crowd(10)
+    slots.park(given(slots, 1), {"q"})
+    assert slots.crowd.until == math.inf
+    slots.park(given(slots, 2), {"q"})
+    working = given(slots, 3)
+    mock_clock.jump(9)
+    slots.left(working)  # it has ended
+    mock_clock.jump(9)
+    slots.crowd.tend()
+    assert slots.sources(("q", "r")) == ["q"]
+    mock_clock.jump(1)
+    slots.crowd.tend()
+    assert slots.sources(("q", "r")) is None
+    assert slots.crowd.portion([]) == []
+    assert slots.crowd.portion([3, 4]) == [3]
+    assert slots.sources(("q", "r")) == ["q"]
+
+
+async def test_beyond_the_limit_one_job_is_taken_after_the_other(mock_clock: MockClock) -> None:
+    slots = opened(2, max_parked=1)
+    slots.crowd = Crowd(10)
+    slots.park(given(slots, 1), {"q"})
+    mock_clock.jump(10)
+    for _ in range(3):
+        slots.crowd.tend()
+        assert slots.crowd.portion([2]) == [2]
+        lone = given(slots, 2)
+        slots.crowd.tend()
+        assert not slots.crowd.gives_way
+        slots.left(lone)  # it has ended
+        lone.job = None
+        assert slots.crowd.gives_way
+        assert slots.crowd.until == math.inf
+    assert slots.crowd.portion([2]) == [2]
+    slots.park(given(slots, 2), {"q"})  # one that waits, too
+    assert not slots.crowd.gives_way
+    assert slots.crowd.until == trio.current_time() + 10
+    for slot in slots.busy:
+        slots.left(slot)
+    assert (slots.crowd.until, slots.is_crowded) == (math.inf, False)

@@ -1,16 +1,26 @@
 """Which fan-outs were cancelled, as far as jobs that run here are their children. Cancels nothing itself.
 
-Every process hears of every cancellation, so what costs little comes first: an id is looked for in the bytes
-of the jobs that run, and only where it is found is the job read.
+Every process hears of every cancellation, so what costs little comes first: the id of a job's fan-out is read
+where we write it, at its beginning, and only if it is one of those is the whole job read.
 """
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Iterable
+
+import trio
+from redis.exceptions import RedisError
 
 from trioaction.fanout.store import Store
 from trioaction.resque.payload import child_of
 from trioaction.work.cycle import Popped
+
+PAUSE = 2.0
+"""Seconds until Redis, which has refused to answer, is asked again."""
+_OURS = re.compile(rb'\{"class":"[^"\\]*","queue":"[^"\\]*","args":\[\{"_fanOutId":"([0-9a-f]{32})"')
+"""The beginning of a child as `resque.payload` writes it."""
 
 
 class Cancelling:
@@ -21,8 +31,14 @@ class Cancelling:
         """Fan-outs that were cancelled."""
         self.unsure = False
         """May others have been, without our hearing of it?"""
+        self._asks_at = -math.inf
         self._store = store
         self._wake = wake
+
+    @property
+    def until(self) -> float:
+        """When it is time to ask; never, if all is known."""
+        return self._asks_at if self.unsure else math.inf
 
     def hear(self, id: str | None) -> None:
         """A fan-out was cancelled; None: any may have been."""
@@ -35,22 +51,35 @@ class Cancelling:
     async def ask(self, jobs: Iterable[Popped]) -> None:
         """Ask Redis which of the fan-outs were cancelled whose children these jobs are.
 
-        A checkpoint if there are any; when cancelled nothing has changed. Raises the server's error.
+        A checkpoint if there are any; when cancelled nothing has changed. Raises the server's error, and
+        then there is another time for it.
         """
-        self.unsure = False
-        children = [child_of(job.raw) for job in jobs]
-        ids = sorted({child.fan_out_id for child in children if child is not None})
-        if ids:
-            self.ids |= await self._store.cancelled_among(ids)
+        self.unsure = False  # before the answer: what is heard from now on asks for another one
+        ids = sorted({id for id in map(_fan_out_of, jobs) if id})
+        try:
+            if ids:
+                self.ids |= await self._store.cancelled_among(ids)
+        except (RedisError, trio.Cancelled):
+            self.unsure, self._asks_at = True, trio.current_time() + PAUSE
+            raise
+        self._asks_at = -math.inf
 
     def among(self, jobs: Iterable[Popped]) -> list[Popped]:
         """Those jobs that nobody wants any more; what was heard is then done with."""
         ids, self.ids = self.ids, set()
-        words = [id.encode() for id in ids]
         found: list[Popped] = []
         for job in jobs:
-            if any(word in job.raw for word in words):
+            if _fan_out_of(job) in ids:
                 child = child_of(job.raw)
                 if child is not None and child.fan_out_id in ids:
                     found.append(job)
         return found
+
+
+def _fan_out_of(job: Popped) -> str:
+    """The id of the fan-out whose child it may be; empty for nobody's child."""
+    ours = _OURS.match(job.raw)
+    if ours is not None:
+        return ours[1].decode()
+    child = child_of(job.raw)  # nobody's child, or another producer has written it again
+    return "" if child is None else child.fan_out_id

@@ -53,6 +53,7 @@ class Shift:
         self._slots = Slots(
             crew.settings.concurrency,
             crew.settings.max_parked,
+            patience=crew.settings.safety_check,
             start=self._start,
             wake=self._wake,
             tally=crew.tally,
@@ -97,7 +98,7 @@ class Shift:
     @property
     def _sources(self) -> list[str] | None:
         """The queues to take jobs from; None is all."""
-        return self._slots.awaited(self._crew.settings.queues) if self._slots.is_crowded else None
+        return self._slots.sources(self._crew.settings.queues) if self._slots.is_crowded else None
 
     @property
     def _may_start_suspect(self) -> bool:
@@ -186,11 +187,11 @@ class Shift:
     def _ended(self, slot: Slot, completion: Completion) -> None:
         if slot.job is self._suspect.job:
             self._suspect.drop()
-        slot.job = None
         if self._slots.parked:
             self._slots.left(slot)
+        slot.job = None
         self._outbox.outcomes.append(completion)
-        self._wake()
+        self._woken.set()
 
     async def _listen(self) -> None:
         while True:
@@ -222,7 +223,7 @@ class Shift:
             if self._in_doubt or self._crew.transport.generation != self._generation:
                 await self._carefully(self._reconcile)
                 continue
-            if self._cancelling.unsure:
+            if self._cancelling.unsure and trio.current_time() >= self._cancelling.until:
                 await self._look_for_cancelled()
             self._tend()
             wants = self._wants and bool(self._slots.free)
@@ -244,6 +245,7 @@ class Shift:
                 self._suspect.drop()  # it may wait for long, and it is others that do the work
         elif self._slots.in_line and not self._closing:
             self._slots.seat({outcome.slot for outcome in self._outbox.outcomes})
+        self._slots.crowd.tend()
         if self._looked_at is not None and self._looked_at != self._sources:
             self._hungry, self._looked_at = True, None
 
@@ -252,7 +254,7 @@ class Shift:
         if self._all_ended or (self._stopping and not self.running):
             self._drained.set()
         self._woken = trio.Event()
-        with trio.move_on_at(self._suspect.until):
+        with trio.move_on_at(min(self._suspect.until, self._slots.crowd.until, self._cancelling.until)):
             await self._woken.wait()
 
     async def _carefully(self, step: Callable[[], Awaitable[None]]) -> None:
@@ -275,6 +277,8 @@ class Shift:
         outcomes = self._outbox.batch() if all_moved else []
         sources = self._sources
         free = self._open_slots(len(outcomes)) if self._wants and all_moved else []
+        if self._slots.is_crowded:
+            free = self._slots.crowd.portion(free)
         self._in_doubt = True  # until there is an answer
         if free:
             self._hungry = False  # before the look: a ring from now on asks for another one
@@ -291,8 +295,8 @@ class Shift:
             await self._digest(reply, len(free))
 
     def _take(self, job: Popped) -> None:
-        self._slots.free.discard(int(job.slot))
         if job.deaths is not None and not self._performer.gives_up(job):
+            self._slots.free.discard(int(job.slot))
             self._suspect.take(job)
         else:
             self._slots.give(job)
@@ -365,13 +369,14 @@ class Shift:
     async def _look_for_cancelled(self) -> None:
         try:
             await self._cancelling.ask(self.running)
-        except RedisError as error:  # others may need the dispatcher more; it asks again with a heartbeat
+        except RedisError as error:  # others may need the dispatcher more; it asks again a little later
             self._crew.events.tell(EXCHANGE_FAILED, reason=str(error))
 
     def _cancel_children(self) -> None:
         unwanted = self._cancelling.among(self.running)
+        known = {id(job) for job in unwanted}  # they may be many, and long
         for slot in self._slots.busy:
-            if slot.job in unwanted:
+            if id(slot.job) in known:
                 slot.stop("cancelled")
                 self._end_if_left(slot)
         job = self._suspect.job

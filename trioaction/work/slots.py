@@ -8,13 +8,16 @@ which stay here until it has them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 import trio
+from trio.lowlevel import Task, current_task
 
 from trioaction.events import MANY_PARKED, Events
 from trioaction.work.crew import Tally
+from trioaction.work.crowd import Crowd
 from trioaction.work.cycle import Move, Place, Popped
 from trioaction.work.slot import Deadlines, Slot
 
@@ -24,7 +27,22 @@ class Wait:
     """How many tasks of a parked job wait, and the queues of their children, which may become more."""
 
     tasks: int = 0
-    queues: list[Collection[str]] = field(default_factory=list[Collection[str]])
+    queues: dict[Task, list[Collection[str]]] = field(default_factory=dict[Task, list[Collection[str]]])
+
+    def begin(self, queues: Collection[str]) -> None:
+        """The current task waits, too."""
+        self.tasks += 1
+        self.queues.setdefault(current_task(), []).append(queues)
+
+    def forget(self) -> None:
+        """The current task waits no longer, so its queues are not awaited."""
+        task = current_task()
+        if task not in self.queues:  # who follows a fan-out parks its job, and who leaves it goes on
+            task = next(reversed(self.queues))
+        queues = self.queues[task]
+        queues.pop()
+        if not queues:
+            del self.queues[task]
 
 
 class Slots:
@@ -35,6 +53,7 @@ class Slots:
         concurrency: int,
         max_parked: int,
         *,
+        patience: float = math.inf,
         start: Callable[[Slot], None],
         wake: Callable[[], None],
         tally: Tally,
@@ -48,6 +67,7 @@ class Slots:
         self.moves: list[Move] = []
         """What Redis may not know yet, in the order in which it happened."""
         self.parked: dict[Slot, Wait] = {}
+        self.crowd = Crowd(patience)
         self.left_behind: set[Slot] = set()
         """Those whose task has ended, with the pool; a job that it had is still in flight."""
         self._by_number: dict[int, Slot] = {}
@@ -93,12 +113,19 @@ class Slots:
 
     @property
     def is_crowded(self) -> bool:
-        """Are so many jobs parked that only jobs should be taken for which they wait?"""
+        """Are so many jobs parked that only jobs should be taken for which they wait, if that is possible?"""
         return len(self.parked) >= self._max_parked
+
+    def sources(self, queues: Iterable[str]) -> list[str] | None:
+        """Those of ``queues`` to take jobs from; None is all of them."""
+        return self.awaited(queues) if self.is_crowded and not self.crowd.gives_way else None
 
     def awaited(self, queues: Iterable[str]) -> list[str]:
         """Those of ``queues``, in their order, on which parked jobs wait; ``*`` is any queue."""
-        awaited = set[str]().union(*(names for wait in self.parked.values() for names in wait.queues))
+        awaited = set[str]()
+        for wait in self.parked.values():
+            for collections in wait.queues.values():
+                awaited.update(*collections)
         found: dict[str, None] = {}
         for queue in queues:
             found |= dict.fromkeys(sorted(awaited) if queue == "*" else {queue} & awaited)
@@ -107,6 +134,7 @@ class Slots:
     def give(self, job: Popped) -> None:
         """Let a task run a job, under the number that the job came with."""
         number = int(job.slot)
+        self.free.discard(number)
         slot = self._by_number.get(number)
         if slot is None:
             slot = self._spares.pop() if self._spares else self._new()
@@ -124,10 +152,12 @@ class Slots:
             self._spares.append(slot)
 
     def left(self, slot: Slot) -> None:
-        """The job has ended: does it park no more?"""
+        """The job has ended or goes on: does it park no more?"""
         if self.parked.pop(slot, None) is not None:
             self._leave_line(slot)
             self._count()
+        elif self.is_crowded and slot.job is not None:
+            self.crowd.ended(slot.job.slot)
 
     def leave_behind(self, slot: Slot) -> None:
         """The task has ended, with a job or without one."""
@@ -146,8 +176,7 @@ class Slots:
                 return
             wait = self.parked[slot] = Wait()
             self._count()
-        wait.tasks += 1
-        wait.queues.append(queues)
+        wait.begin(queues)
         self._leave_line(slot)
         slot.pause()
 
@@ -176,6 +205,7 @@ class Slots:
         if wait is None or not wait.tasks:
             await trio.lowlevel.checkpoint()
             return
+        wait.forget()
         wait.tasks -= 1
         if wait.tasks:
             await trio.lowlevel.checkpoint()
@@ -229,6 +259,10 @@ class Slots:
 
     def _count(self) -> None:
         number = self._tally.parked = len(self.parked)
+        if self.is_crowded:
+            self.crowd.hold()
+        else:
+            self.crowd.disperse()
         if self.is_crowded and not self._told:
             self._told = True
             self._events.tell(MANY_PARKED, parked=number)
