@@ -231,7 +231,7 @@ async def test_a_thread_over_http_waits_for_nothing_after_its_time(redis_url: st
 async def test_a_shield_around_a_block_is_respected(redis_url: str, namespace: str) -> None:
     """A job that is told to end goes on in its shield, as everywhere in Trio."""
     family = Family()
-    began, results = trio.Event(), list[Any]()
+    began, told, results = trio.Event(), trio.Event(), list[Any]()
 
     class Parent(Action):
         name = "test:parent"
@@ -239,16 +239,24 @@ async def test_a_shield_around_a_block_is_respected(redis_url: str, namespace: s
 
         async def run(self) -> None:
             assert family.actions is not None
-            with trio.CancelScope(shield=True):
-                began.set()
-                results.append(await family.actions.run_and_wait("test:late"))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.notice)
+                with trio.CancelScope(shield=True):
+                    began.set()
+                    results.append(await family.actions.run_and_wait("test:late"))
+
+        async def notice(self) -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                told.set()
 
     class Late(Action):
         name = "test:late"
         task = Task(queue="q")
 
         async def run(self) -> str:
-            await trio.sleep(0.1)
+            await told.wait()
             return "all the same"
 
     async with working(redis_url, namespace, Parent, Late, slots=1) as it:
