@@ -16,8 +16,8 @@ from polling import until
 from pydantic import BaseModel
 from structlog.testing import capture_logs
 
+import trioaction.foundation
 import trioaction.redis.doorbell
-import trioaction.runtime
 from trioaction.action import Action, Task, Web
 from trioaction.api import api
 from trioaction.config import Settings
@@ -198,5 +198,5 @@ async def whole(
 
 def impatient(patch: pytest.MonkeyPatch, **times: float) -> None:
     """Let the connections of a server be pinged, dropped and given up sooner."""
-    for module in (trioaction.runtime, trioaction.redis.doorbell):
+    for module in (trioaction.foundation, trioaction.redis.doorbell):
         patch.setattr(module, "open_transport", partial(open_transport, **times))

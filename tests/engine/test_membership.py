@@ -366,6 +366,7 @@ async def with_a_child(fleet: Fleet) -> tuple[str, str]:
         "registered": 1,
         "completed": 0,
         "failed": 0,
+        "cancelled": 0,
         "hwm": 1,
         "sealed": 1,
         "ttl": 60_000,

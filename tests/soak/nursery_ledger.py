@@ -273,8 +273,10 @@ def _is_complete(block: Block, record: FanOutRecord | None) -> bool:
     """Did its process know all, when the block ended?"""
     if record is None or block.total != block.ended:
         return False
-    known = block.total, block.completed, block.failed, block.cancelled
-    return known == (record.total, record.completed, record.failed - record.cancelled, record.cancelled)
+    # a block that is cancelled counts those as cancelled, too, that it had not registered
+    missed = block.total - record.total
+    known = block.completed, block.failed, block.cancelled - missed
+    return missed >= 0 and known == (record.completed, record.failed - record.cancelled, record.cancelled)
 
 
 def _problems_of_ends(lines: Story, records: Mapping[str, FanOutRecord], trouble: Trouble) -> Iterable[str]:
