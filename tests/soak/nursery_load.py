@@ -127,8 +127,8 @@ class NurseryLoad:
     async def parent(self) -> None:
         """Open a fan-out here, and wait for its end. A checkpoint; cancelled, its children are."""
         plan = self.plans.make(self._new_id("here"))
-        member = await self._runtime.membership.join()
         try:
+            member = await self._runtime.membership.join()
             await Parenting(self._actions, self._notes, plan, member).run()
         except* (TrioactionError, RedisError):
             pass  # as the plan wants it: the lines tell of all else
