@@ -173,7 +173,9 @@ class LingeringThread:
 
     @contextmanager
     def stops(self, scope: trio.CancelScope) -> Generator[None]:
-        """Meanwhile the scope is cancelled when the action is told to end."""
+        """Meanwhile the scope is cancelled when the action is told to end, or now if it has been already."""
+        if self.stopped:
+            scope.cancel()
         self._scopes.add(scope)
         try:
             yield

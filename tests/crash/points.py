@@ -119,8 +119,9 @@ def title(words: list[bytes]) -> str:
     return " ".join([name, *(word.decode() for word in words[1:3])]) if name == "CLIENT" else name
 
 
-_MOVES = {"cycle": (10, 13), "reconcile": (8, 9)}
-"""Where the number of moves is among the words of these scripts, and where the first one is."""
+_MOVES = {"cycle": (10, 13)}
+"""Where the number of moves is among the words of a script, and where the first one is. A reconcile tells of
+those that chance has left unanswered, so it is not named after them."""
 
 
 def moved(name: str, words: list[bytes]) -> str:

@@ -228,6 +228,142 @@ async def test_a_thread_over_http_waits_for_nothing_after_its_time(redis_url: st
         threads.check()
 
 
+async def test_a_thread_that_is_told_to_end_while_it_opens_starts_nothing(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads, told = Threads(), trio.Event()
+    async with booted(threads.parent(timeout=0.3), threads.child(), redis_url=redis_url, workers=True) as app:
+        threads.actions = app.services.actions
+        store = app.runtime.fan_outs.store
+        opened = store.open
+
+        async def slowly(*args: Any, **options: Any) -> str:
+            code = await opened(*args, **options)
+            await told.wait()
+            return code
+
+        monkeypatch.setattr(store, "open", slowly)
+        assert isinstance((await app.call("test:parent")).error, ActionTimeout)
+        told.set()
+        with trio.fail_after(10):
+            await threads.ended.wait()
+        assert ["told to end" in text for text in threads.told] == [True, True]
+
+
+async def test_a_thread_of_a_cancelled_job_waits_for_nothing_more(redis_url: str, namespace: str) -> None:
+    threads = Threads()
+    async with working(redis_url, namespace, threads.parent(), threads.child(), slots=2) as it:
+        threads.actions = it.actions
+        with trio.fail_after(20):
+            async with it.actions.open_fan_out() as fan:
+                await fan.start("test:parent")
+                await threads.held.wait()
+                fan.cancel_scope.cancel()
+            await threads.ended.wait()
+        threads.check()
+        await until(lambda: it.tally.cancelled == 2)
+
+
+async def test_a_thread_waits_for_nothing_after_the_grace_period(redis_url: str, namespace: str) -> None:
+    threads = Threads()
+    async with working(redis_url, namespace, threads.parent(), threads.child(), slots=2, grace=0) as it:
+        threads.actions = it.actions
+        await it.actions.enqueue("test:parent")
+        await threads.held.wait()
+        with trio.fail_after(10):
+            await it.drain()
+            await threads.ended.wait()
+        threads.check()
+
+
+class Leftovers:
+    """Jobs that leave a task of theirs to a nursery of the application; it waits for a child elsewhere."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.nursery = nursery
+        self.actions: Actions | None = None
+        self.results: list[str] = []
+        self.may_begin, self.may_end, self.late, self.next = (trio.Event() for _ in range(4))
+
+    async def work(self) -> None:
+        assert self.actions is not None
+        await self.may_begin.wait()
+        self.results.append(await self.actions.run_and_wait("test:late"))
+
+    def jobs(self) -> tuple[type[Action], ...]:
+        class Leaves(Action):
+            name = "test:leaves"
+            task = Task(queue="q")
+
+            async def run(job) -> None:
+                self.nursery.start_soon(self.work)
+
+        class ThreadLeaves(Action):
+            name = "test:thread-leaves"
+            task = Task(queue="q")
+
+            def run(job) -> None:
+                trio.from_thread.run_sync(self.nursery.start_soon, self.work)
+
+        class Overdue(Action):
+            name = "test:overdue"
+            task = Task(queue="q")
+            timeout = 0.3
+
+            async def run(job) -> None:
+                self.next.set()
+                await trio.sleep_forever()
+
+        class Thread(Action):
+            name = "test:thread"
+            task = Task(queue="q")
+
+            def run(job) -> None:
+                trio.from_thread.run_sync(self.next.set)
+                trio.from_thread.run(self.may_end.wait)
+
+        return Leaves, ThreadLeaves, Overdue, Thread, self.child()
+
+    def child(self) -> type[Action]:
+        class Late(Action):
+            name = "test:late"
+            task = Task(queue="late")
+
+            async def run(job) -> str:
+                self.late.set()
+                await self.may_end.wait()
+                return "done"
+
+        return Late
+
+
+@pytest.mark.parametrize("leaves", ["test:leaves", "test:thread-leaves"])
+@pytest.mark.parametrize("after", ["test:overdue", "test:thread", None])
+async def test_a_task_that_was_left_has_nothing_to_do_with_the_jobs_of_its_slot(
+    redis_url: str, namespace: str, leaves: str, after: str | None
+) -> None:
+    async with trio.open_nursery() as nursery:
+        left = Leftovers(nursery)
+        async with (
+            working(redis_url, namespace, *left.jobs(), slots=1, queues=("q",)) as it,
+            working(redis_url, namespace, left.child(), queues=("late",)),
+        ):
+            left.actions = it.actions
+            await it.actions.enqueue(leaves)
+            await until(lambda: it.tally.processed == 1)
+            if after is not None:
+                await it.actions.enqueue(after)
+                await left.next.wait()
+            left.may_begin.set()
+            with trio.fail_after(10):
+                await left.late.wait()
+            assert it.tally.parked == 0
+            assert it.executor._job_threads.total_tokens == 1
+            await until(lambda: after != "test:overdue" or it.tally.failed == 1)
+            left.may_end.set()
+            await until(lambda: left.results == ["done"])
+
+
 async def test_a_shield_around_a_block_is_respected(redis_url: str, namespace: str) -> None:
     """A job that is told to end goes on in its shield, as everywhere in Trio."""
     family = Family()

@@ -19,7 +19,7 @@ from trioaction.errors import ChildFailed, FanOutLost, RedisUnavailable, Unavail
 from trioaction.events import FAN_OUT_STALLED
 from trioaction.fanout.orders import Order, as_json, shown
 from trioaction.fanout.outcomes import MOST_RAISED, ChildOutcome, Progress, read_outcome
-from trioaction.fanout.parking import CURRENT_PARKING, CURRENT_THREAD, Parking
+from trioaction.fanout.parking import CURRENT_PARKING, Parking, waiting_thread
 from trioaction.fanout.record import Batch, new_attached_id
 from trioaction.fanout.registrar import Registrar
 from trioaction.fanout.store import FanOutRefused, Followed
@@ -71,7 +71,7 @@ class Children:
         self._changed = trio.Event()
         self._news_at, self._warned = trio.current_time(), False
         self._parked: Parking | None = None
-        self._thread = CURRENT_THREAD.get()
+        self._thread = waiting_thread()
 
     @property
     def progress(self) -> Progress:

@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from typing import Protocol
 
 import trio
+from trio.lowlevel import Task, current_task
 
 
 class Parking(Protocol):
@@ -49,11 +50,30 @@ class WaitingThread(Protocol):
         ...
 
     def stops(self, scope: trio.CancelScope) -> AbstractContextManager[None]:
-        """Meanwhile the scope is cancelled when the action is told to end."""
+        """Meanwhile the scope is cancelled when the action is told to end, or now if it has been already."""
         ...
 
 
 CURRENT_PARKING: ContextVar[Parking | None] = ContextVar("trioaction_parking", default=None)
 """Set by each task of a pool that runs jobs; None where no place is taken, as in the web and in commands."""
 CURRENT_THREAD: ContextVar[WaitingThread | None] = ContextVar("trioaction_thread", default=None)
-"""Set in threads of actions, and in what they call in Trio's thread; None in all other tasks."""
+"""Set in threads of actions, in what they call in Trio's thread, and in all tasks that this starts."""
+
+
+def waiting_thread() -> WaitingThread | None:
+    """The thread that waits for what the current task does.
+
+    None for a task that a thread has left to a nursery of the application: it has the thread's context too,
+    but the task at the top of its family has not.
+    """
+    thread = CURRENT_THREAD.get()
+    if thread is None:
+        return None
+    top = current_task()
+    while (parent := _parent(top)) is not None and _parent(parent) is not None:
+        top = parent  # up to below the root, whose nurseries hold system tasks and the main task
+    return thread if top.context.get(CURRENT_THREAD) is thread else None
+
+
+def _parent(task: Task) -> Task | None:
+    return None if task.parent_nursery is None else task.parent_nursery.parent_task

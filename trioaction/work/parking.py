@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from trio.lowlevel import Task, current_task
 
-from trioaction.fanout.parking import CURRENT_THREAD
+from trioaction.fanout.parking import waiting_thread
 from trioaction.work.slot import Slot
 from trioaction.work.slots import Slots
 
@@ -37,9 +37,9 @@ class SlotParking:
     def _is_asked_by_the_job(self) -> bool:
         """No, if a job has left a task of its own to a nursery of the application: it has this context too.
 
-        What a thread calls runs in a task that has no parent here, but knows the thread.
+        What a thread calls runs in a task that has no parent here, but knows the thread that waits for it.
         """
-        thread = CURRENT_THREAD.get()
+        thread = waiting_thread()
         if thread is not None:
             return thread is self._slot.thread
         task: Task | None = current_task()
