@@ -25,7 +25,7 @@ from trioaction.fanout import attached, detached
 from trioaction.fanout.attached import FanOut
 from trioaction.fanout.children import OnFailure, Terms
 from trioaction.fanout.entries import cancelled_entry, indexes_in, public
-from trioaction.fanout.orders import Order, Orders, order, ordered
+from trioaction.fanout.orders import Order, Orders, of_item, order, ordered
 from trioaction.fanout.store import Snapshot, Store
 from trioaction.fanout.views import FanOutResult, FanOutStatus
 from trioaction.fanout.waiting import FanOuts
@@ -302,15 +302,10 @@ def _element(job: Order, index: int | None = None) -> bytes:
             raise InvalidInput([FieldError("inputs", f"not a mapping, but {type(inputs).__name__}")])
         payload.refuse_reserved(cast("Inputs", inputs))
         return payload.encode(action, queue, cast("Inputs", inputs))
-    except InvalidInput as error:
+    except (InvalidInput, PayloadTooLarge) as error:
         if index is None:
             raise
-        named = [FieldError(f"{index}.{one.field}", one.message) for one in error.errors]
-        raise InvalidInput(named) from None
-    except PayloadTooLarge as error:
-        if index is None:
-            raise
-        raise PayloadTooLarge(f"Item {index}: {error.message}") from None
+        raise of_item(index, error) from None
 
 
 def _second(name: str, seconds: float, *, since: float) -> int:

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, ExitStack, aclosing, asynccontextmanager, nullcontext
-from typing import Any, cast
+from contextlib import ExitStack, asynccontextmanager
+from typing import Any
 
 import trio
 
 from trioaction.errors import (
     ChildFailed,
     FanOutCancelled,
-    FieldError,
     InvalidInput,
     PayloadTooLarge,
     ResultTooLarge,
 )
 from trioaction.fanout.children import Children, Terms
-from trioaction.fanout.orders import Items, Order, Orders, ordered
+from trioaction.fanout.orders import Items, Order, Orders, closing, of_item, ordered
 from trioaction.fanout.outcomes import ChildOutcome, Progress, gathered
 from trioaction.fanout.waiting import FanOuts
 from trioaction.redis.transport import lone_error_ungrouped
@@ -162,7 +161,7 @@ class FanOut:
         """
         items, orders = ordered(self._ordering, action, inputs)
         count = 0
-        async with _closing(items):
+        async with closing(items):
             if isinstance(items, AsyncIterable):
                 async for item in items:
                     await self._pace(count)
@@ -194,11 +193,8 @@ class FanOut:
         """Start the child of one item; an error names it."""
         try:
             self._children.add(orders(number, item))
-        except InvalidInput as error:
-            named = [FieldError(f"{number}.{one.field}", one.message) for one in error.errors]
-            raise InvalidInput(named) from None
-        except PayloadTooLarge as error:
-            raise PayloadTooLarge(f"Item {number}: {error.message}") from None
+        except (InvalidInput, PayloadTooLarge) as error:
+            raise of_item(number, error) from None
         return 1
 
     async def _pace(self, count: int) -> None:
@@ -261,8 +257,3 @@ class Outcomes(AsyncIterator[ChildOutcome]):
         self._errors += failed
         self._results += len(page) - failed
         return bool(page)
-
-
-def _closing(items: Items) -> AbstractAsyncContextManager[Any]:
-    """Async generators that nobody finishes are closed here, not by the garbage collector."""
-    return aclosing(cast("Any", items)) if hasattr(items, "aclose") else nullcontext()

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Iterator, Sized
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sized
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import redis.exceptions
@@ -17,7 +17,7 @@ import structlog
 import trio
 
 from trioaction.errors import TrioactionError, Unavailable
-from trioaction.fanout.orders import Orders, as_json
+from trioaction.fanout.orders import Items, Orders, as_json, closing
 from trioaction.fanout.record import Batch, Batches, ChildJob, ChildJobs, Refusal
 from trioaction.fanout.store import FanOutRefused, Store
 from trioaction.fanout.views import FanOutResult
@@ -26,7 +26,6 @@ from trioaction.redis.transport import ConnectionLost, lone_error_ungrouped
 log = structlog.stdlib.get_logger("trioaction.fanout")
 
 Owner = Callable[[], Awaitable[str]]
-Items = Iterable[Any] | AsyncIterable[Any]
 
 IN_FLIGHT = 4
 """Batches under way at once: more than Redis takes from one process, few enough to hold in memory."""
@@ -52,7 +51,7 @@ async def fan_out(
     ``fan_out_id``), what was registered by then runs, and the record is sealed at that; before the first
     batch there may be no record. A generator that is passed in is closed in any case.
     """
-    async with _closing(items):
+    async with closing(items):
         total = await _check_sized(items, orders)
         registration = _Registration(store, orders)
         try:
@@ -65,11 +64,6 @@ async def fan_out(
             with trio.move_on_after(SEAL_WITHIN, shield=True):
                 await registration.abandon(error, seal_later)
             raise
-
-
-def _closing(items: Items) -> AbstractAsyncContextManager[Any]:
-    """Async generators that nobody finishes are closed here, not by the garbage collector."""
-    return aclosing(cast("Any", items)) if hasattr(items, "aclose") else nullcontext()
 
 
 async def _check_sized(items: Items, orders: Orders) -> int | None:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from typing import Any, cast
 
-from trioaction.errors import FieldError, InvalidInput
+from trioaction.errors import FieldError, InvalidInput, PayloadTooLarge
 from trioaction.registry import Registry
 from trioaction.resque.queue import check_queue
 
@@ -104,6 +105,18 @@ def _many(items: Any) -> Items:
         problem = f"a list (or another iterable) of inputs is wanted, not {kind}"
         raise InvalidInput([FieldError("inputs", problem)])
     return cast("Items", items)
+
+
+def closing(items: Items) -> AbstractAsyncContextManager[Any]:
+    """Async generators that nobody finishes are closed here, not by the garbage collector."""
+    return aclosing(cast("Any", items)) if hasattr(items, "aclose") else nullcontext()
+
+
+def of_item(number: int, error: InvalidInput | PayloadTooLarge) -> InvalidInput | PayloadTooLarge:
+    """The same error with the item named, where there are many."""
+    if isinstance(error, PayloadTooLarge):
+        return PayloadTooLarge(f"Item {number}: {error.message}")
+    return InvalidInput([FieldError(f"{number}.{one.field}", one.message) for one in error.errors])
 
 
 def _check_item(index: int, item: Any) -> None:

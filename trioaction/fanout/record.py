@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar, cast
 
-from trioaction.errors import InvalidInput, PayloadTooLarge
+from trioaction.errors import FieldError, InvalidInput, PayloadTooLarge
 from trioaction.resque.payload import MAX_ELEMENT, Child, encode, encode_value, refuse_reserved
 
 MAX_BATCH = MAX_ELEMENT
@@ -76,14 +76,18 @@ class ChildJobs:
 
     def __call__(self, index: int, action: str, queue: str, inputs: Any) -> ChildJob | Refusal:
         """The job; a `Refusal` for inputs that are not JSON, too large, or use reserved names."""
-        if not isinstance(inputs, dict):
-            if not isinstance(inputs, Mapping):
-                return Refusal(index, f"Invalid input: inputs: not a mapping, but {type(inputs).__name__}")
-            inputs = dict(cast("Mapping[Any, Any]", inputs))
         try:
-            return queue, self._element(index, action, queue, cast("dict[str, Any]", inputs))
+            return self.made(index, action, queue, inputs)
         except (InvalidInput, PayloadTooLarge) as error:
             return Refusal(index, error.message)
+
+    def made(self, index: int, action: str, queue: str, inputs: Any) -> ChildJob:
+        """The job. Raises InvalidInput or PayloadTooLarge where there can be none."""
+        if not isinstance(inputs, dict):
+            if not isinstance(inputs, Mapping):
+                raise InvalidInput([FieldError("inputs", f"not a mapping, but {type(inputs).__name__}")])
+            inputs = dict(cast("Mapping[Any, Any]", inputs))
+        return queue, self._element(index, action, queue, cast("dict[str, Any]", inputs))
 
     def _element(self, index: int, action: str, queue: str, inputs: dict[str, Any]) -> bytes:
         head = self._heads.get((action, queue))

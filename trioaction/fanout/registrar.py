@@ -6,15 +6,12 @@ Owns the indexes, the buffer and its limit; it does not know how a batch is regi
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, cast
+from collections.abc import Awaitable, Callable
 
 import trio
 
-from trioaction.errors import FieldError, InvalidInput, PayloadTooLarge
 from trioaction.fanout.orders import Order
-from trioaction.fanout.record import MAX_BATCH, Batch, ChildJob, ChildJobs, Refusal
-from trioaction.resque import payload
+from trioaction.fanout.record import MAX_BATCH, Batch, ChildJob, ChildJobs
 
 BUFFERED = 4
 """Full batches that may wait: enough to keep Redis busy, few enough to hold in memory."""
@@ -27,7 +24,6 @@ class Registrar:
         self.started = 0
         """Children so far; the index of the next one."""
         self.closed = self.dropped = False
-        self._id = id
         self._jobs = ChildJobs(id)
         self._size = batch_size
         self._waiting: deque[ChildJob] = deque()
@@ -54,9 +50,7 @@ class Registrar:
         """
         if self.closed and not self.dropped:
             raise RuntimeError("This fan-out has ended: children can be started inside of its block only")
-        job = self._jobs(self.started, *order)
-        if isinstance(job, Refusal):
-            raise _explained(job, order, self._id)
+        job = self._jobs.made(self.started, *order)
         self.started += 1
         if not self.dropped:
             self._waiting.append(job)
@@ -107,16 +101,3 @@ class Registrar:
         self._room.set()
         self._room = trio.Event()
         return batch
-
-
-def _explained(refusal: Refusal, order: Order, id: str) -> Exception:
-    """The error of what cannot be a job, which `ChildJobs` only has in words."""
-    action, queue, inputs = order
-    if isinstance(inputs, Mapping):
-        values = cast("Mapping[str, Any]", inputs)
-        try:
-            payload.refuse_reserved(values)
-            payload.encode(action, queue, values, child=payload.Child(id, refusal.index))
-        except (InvalidInput, PayloadTooLarge) as error:
-            return error
-    return InvalidInput([FieldError("inputs", refusal.error.removeprefix("Invalid input: inputs: "))])

@@ -25,6 +25,9 @@ MAX_ELEMENT = 1024 * 1024
 MAX_TRACE_LINES = 100
 FAN_OUT_ID, FAN_OUT_INDEX, JOB_ID, ATTEMPT = "_fanOutId", "_fanOutIndex", "_jobId", "_attempt"
 _FAN_OUT_ID = re.compile(r"[0-9a-f]{32}")
+_CHILD_AS_WE_WRITE_IT = re.compile(
+    rb'\{"class":"[^"\\]*","queue":"[^"\\]*","args":\[\{"_fanOutId":"([0-9a-f]{32})"'
+)
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
@@ -160,6 +163,15 @@ def child_of(raw: bytes) -> Child | None:
         return _child(_inputs(element.get("args", [])))
     except (ValueError, AttributeError, JobError):
         return None
+
+
+def fan_out_of(raw: bytes) -> str:
+    """The id of the fan-out whose child an element may be, empty for nobody's; cheaper than `child_of`."""
+    ours = _CHILD_AS_WE_WRITE_IT.match(raw)
+    if ours is not None:
+        return ours[1].decode()
+    child = child_of(raw)  # nobody's child, or another producer has written it again
+    return "" if child is None else child.fan_out_id
 
 
 def next_attempt(raw: bytes, *, queue: str, attempt: int, job_id: str) -> bytes:

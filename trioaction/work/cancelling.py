@@ -7,20 +7,17 @@ where we write it, at its beginning, and only if it is one of those is the whole
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterable
 
 import trio
 from redis.exceptions import RedisError
 
 from trioaction.fanout.store import Store
-from trioaction.resque.payload import child_of
+from trioaction.resque.payload import child_of, fan_out_of
 from trioaction.work.cycle import Popped
 
 PAUSE = 2.0
 """Seconds until Redis, which has refused to answer, is asked again."""
-_OURS = re.compile(rb'\{"class":"[^"\\]*","queue":"[^"\\]*","args":\[\{"_fanOutId":"([0-9a-f]{32})"')
-"""The beginning of a child as `resque.payload` writes it."""
 
 
 class Cancelling:
@@ -55,7 +52,7 @@ class Cancelling:
         then there is another time for it.
         """
         self.unsure = False  # before the answer: what is heard from now on asks for another one
-        ids = sorted({id for id in map(_fan_out_of, jobs) if id})
+        ids = sorted({id for job in jobs if (id := fan_out_of(job.raw))})
         try:
             if ids:
                 self.ids |= await self._store.cancelled_among(ids)
@@ -69,17 +66,8 @@ class Cancelling:
         ids, self.ids = self.ids, set()
         found: list[Popped] = []
         for job in jobs:
-            if _fan_out_of(job) in ids:
+            if fan_out_of(job.raw) in ids:
                 child = child_of(job.raw)
                 if child is not None and child.fan_out_id in ids:
                     found.append(job)
         return found
-
-
-def _fan_out_of(job: Popped) -> str:
-    """The id of the fan-out whose child it may be; empty for nobody's child."""
-    ours = _OURS.match(job.raw)
-    if ours is not None:
-        return ours[1].decode()
-    child = child_of(job.raw)  # nobody's child, or another producer has written it again
-    return "" if child is None else child.fan_out_id

@@ -10,7 +10,7 @@ import trio
 from redis.exceptions import RedisError
 
 from trioaction.fanout.store import Store
-from trioaction.resque.payload import child_of
+from trioaction.resque.payload import fan_out_of
 from trioaction.work.crew import Crew
 from trioaction.work.shift import FIRST_PAUSE, LONGEST_PAUSE, Shift
 
@@ -84,8 +84,8 @@ class Pool:
         """Restore the TTL of fan-outs whose children run for long."""
         while True:
             await trio.sleep(self._crew.settings.heartbeat)
-            children = [child_of(job.raw) for job in (self._shift.running if self._shift else ())]
-            ids = sorted({child.fan_out_id for child in children if child is not None})
+            running = self._shift.running if self._shift else ()
+            ids = sorted({id for job in running if (id := fan_out_of(job.raw))})
             if ids:
                 await self._refresh(ids)
 

@@ -98,7 +98,7 @@ class Shift:
     @property
     def _sources(self) -> list[str] | None:
         """The queues to take jobs from; None is all."""
-        return self._slots.sources(self._crew.settings.queues) if self._slots.is_crowded else None
+        return self._slots.sources(self._crew.settings.queues)
 
     @property
     def _may_start_suspect(self) -> bool:
