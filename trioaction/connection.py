@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -35,6 +37,21 @@ class Connection:
     headers: dict[str, str] = field(default_factory=dict[str, str])
     job: JobContext | None = None
     metadata: dict[str, Any] = field(default_factory=dict[str, Any])
+    on_report: Callable[[float, float | None], None] | None = field(default=None, repr=False)
+    """Takes what `report` is told, where somebody wants to know."""
+
+    def report(self, done: float, of: float | None = None) -> None:
+        """Tell those who watch how far this call is: ``done``, in any unit, ``of`` so many if that is known.
+
+        Shown for a job that is a child of a fan-out or was enqueued with ``track=True``, until it ends; of
+        other callers nobody is told. Costs little: the newest word is sent, up to ten times a second. May be
+        called in threads. Raises ValueError for what is no number, or negative.
+        """
+        for number in (done, 1 if of is None else of):
+            if not 0 <= number < math.inf:
+                raise ValueError(f"report(done, of) takes numbers from 0 up, not {number!r}")
+        if self.on_report is not None:
+            self.on_report(done, of)
 
     @property
     def attempt(self) -> int:

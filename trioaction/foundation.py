@@ -93,7 +93,7 @@ async def open_runtime(
             patience=settings.fan_out.patience,
             events=events,
         )
-        actions = Actions(registry, transport, keys, settings.fan_out, membership.join, fan_outs=fan_outs)
+        actions = Actions(registry, transport, keys, settings.fan_out, fan_outs)
         services = Services(actions=actions, redis=client, config=settings)
         executor = Executor(
             registry,

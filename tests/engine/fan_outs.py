@@ -14,8 +14,10 @@ from trioaction.action import Action, Task
 from trioaction.config import FanOutSettings
 from trioaction.errors import ActionError
 from trioaction.fanout.entries import encode_entry
+from trioaction.fanout.plan import Plan
 from trioaction.fanout.record import Batch, ChildJob
 from trioaction.fanout.store import Store
+from trioaction.fanout.waiting import FanOuts
 from trioaction.registry import registry_of
 from trioaction.resque.keys import Keys
 from trioaction.resque.payload import Child, decode, encode
@@ -27,7 +29,10 @@ ATTACHED = "0123456789ab8def" * 2
 """An id with the mark of those that somebody waits for."""
 OWNER = "py-h:1.abcdef"
 TTL = 60_000
-PARTS = ("", ":done", ":started", ":results", ":errors", ":batches", ":children", ":cancelled")
+PARTS = (
+    *("", ":done", ":started", ":results", ":errors", ":batches", ":children", ":cancelled"),
+    *(":held", ":notes", ":watchers"),
+)
 
 
 class ProcessOne(Action):
@@ -73,7 +78,7 @@ class Registrar(Fleet):
 
     @property
     def actions(self) -> Actions:
-        return Actions(REGISTRY, self.transport, self.keys, FanOutSettings(), owners(OWNER))
+        return actions_of(self, owners(OWNER))
 
     async def open(
         self,
@@ -84,9 +89,11 @@ class Registrar(Fleet):
         owner: str = OWNER,
         inbox: str = "",
         front: str = "",
+        **terms: Any,
     ) -> str:
         about = {"total": total, "created": 1, "action": '"a:b"', "queue": '"q"'}
-        return await self.store.open(id, owner=owner, ttl=ttl, inbox=inbox, front=front, **about)
+        plan = Plan(ttl=ttl, batch_size=100, **terms)
+        return await self.store.open(id, owner=owner, plan=plan, inbox=inbox, front=front, **about)
 
     async def record(self, id: str = ID) -> dict[str, str]:
         fields = await self.hash(self.keys.fan_out(id))
@@ -114,6 +121,12 @@ class Registrar(Fleet):
         """The outcomes of children, as a pool sends them; returns the codes."""
         outcomes = [ended(job, ok=ok) for job in jobs]
         return (await cycle.exchange(outcomes, [], NOW)).codes
+
+
+def actions_of(fleet: Fleet, owner: Callable[[], Awaitable[str]]) -> Actions:
+    """What creates work, in a process that hears of nothing by itself."""
+    fan_outs = FanOuts("unix:///nowhere", fleet.transport, fleet.keys, owner, heartbeat=60, patience=10)
+    return Actions(REGISTRY, fleet.transport, fleet.keys, FanOutSettings(), fan_outs)
 
 
 def cancelled(job: Popped) -> Any:

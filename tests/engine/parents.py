@@ -118,9 +118,7 @@ async def open_parent(
         fan_outs = FanOuts(
             engine or url, transport, keys, member.join, heartbeat=heartbeat, patience=patience
         )
-        actions = Actions(
-            REGISTRY, transport, keys, settings or FanOutSettings(), member.join, fan_outs=fan_outs
-        )
+        actions = Actions(REGISTRY, transport, keys, settings or FanOutSettings(), fan_outs)
         _, hands = await fleet.member(slots=1000, queues=("*",))
         fan_outs.hurry(5)  # so that a test that fails does not hang
         nursery.start_soon(fan_outs.run)

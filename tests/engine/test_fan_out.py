@@ -11,18 +11,16 @@ from typing import Any
 
 import pytest
 import trio
-from engine.fan_outs import OWNER, REGISTRY, Registrar, open_registrar, owners
+from engine.fan_outs import OWNER, Registrar, actions_of, open_registrar, owners
 from engine.fleet import NOW
 from faultproxy import open_fault_proxy
 from polling import until
 
-from trioaction.config import FanOutSettings
 from trioaction.errors import InvalidInput, RedisUnavailable, Unavailable, UnknownAction
 from trioaction.fanout.store import FanOutRefused
 from trioaction.fanout.views import FanOutResult
 from trioaction.redis.transport import open_transport
 from trioaction.resque.payload import Child, decode, encode
-from trioaction.tasks import Actions
 
 ONE, OTHER = "users:processOne", "emails:send"
 
@@ -151,6 +149,15 @@ async def test_inputs_that_cannot_be_jobs_are_listed_and_the_others_run(
         assert "1 MiB" in result.errors[3]["error"]
         record = await fleet.record(result.fan_out_id)
         assert (result.enqueued, record["total"], record["hwm"]) == (3, "3", "7")
+
+
+async def test_of_very_many_that_cannot_be_jobs_the_first_are_listed_and_all_counted(
+    redis_url: str, namespace: str
+) -> None:
+    async with open_registrar(redis_url, namespace) as fleet:
+        result = await fleet.actions.fan_out(ONE, ({"n": {n}} for n in range(1501)), batch_size=100)
+        assert [error["index"] for error in result.errors] == list(range(1000))
+        assert (result.enqueued, result.refused) == (0, 1501)
 
 
 async def test_a_fan_out_of_nothing_but_bad_inputs_is_finished(redis_url: str, namespace: str) -> None:
@@ -332,7 +339,7 @@ async def test_a_fan_out_that_was_sealed_by_a_rescue_fails_alone(redis_url: str,
 async def test_a_process_that_was_taken_for_dead_registers_anew(redis_url: str, namespace: str) -> None:
     async with open_registrar(redis_url, namespace) as fleet:
         owner = owners("py-h:2.dead00", OWNER)
-        actions = Actions(REGISTRY, fleet.transport, fleet.keys, FanOutSettings(), owner)
+        actions = actions_of(fleet, owner)
         assert (await actions.fan_out(ONE, users(2))).enqueued == 2
 
 
@@ -340,7 +347,7 @@ async def test_a_process_that_stays_unregistered_fans_nothing_out(redis_url: str
     async with open_registrar(redis_url, namespace) as fleet:
         before = await fleet.all_keys()
         owner = owners("py-h:2.dead00", "py-h:2.dead00")
-        actions = Actions(REGISTRY, fleet.transport, fleet.keys, FanOutSettings(), owner)
+        actions = actions_of(fleet, owner)
         with pytest.raises(Unavailable, match="not registered"):
             await actions.fan_out(ONE, users(2))
         assert await fleet.all_keys() == before
@@ -419,13 +426,14 @@ async def test_an_unknown_id_has_zeros(redis_url: str, namespace: str, id: str) 
 @pytest.mark.parametrize(
     ("page", "results", "errors"),
     [
-        ({}, range(5), [5, 6]),
-        ({"limit": 3}, [0, 1, 2], [5, 6]),
-        ({"offset": 1, "limit": 2}, [1, 2], [6]),
-        ({"offset": 4}, [4], []),
-        ({"offset": 9}, [], []),
-        ({"limit": 0}, [], []),
-        ({"offset": 3, "limit": 0}, [], []),
+        (slice(None), range(5), [5, 6]),
+        (slice(3), [0, 1, 2], [5, 6]),
+        (slice(1, 3, 1), [1, 2], [6]),
+        (slice(4, None), [4], []),
+        (slice(9, 2**53), [], []),
+        (slice(0), [], []),
+        (slice(3, 2), [], []),
+        (None, [], []),
     ],
 )
 @pytest.mark.parametrize("at_once", [1000, 2, 1])
@@ -433,29 +441,41 @@ async def test_a_status_is_paged(
     redis_url: str,
     namespace: str,
     monkeypatch: pytest.MonkeyPatch,
-    page: dict[str, int],
+    page: slice | None,
     results: Iterable[int],
     errors: list[int],
     at_once: int,
 ) -> None:
-    monkeypatch.setattr("trioaction.tasks.PAGE", at_once)
+    monkeypatch.setattr("trioaction.jobs.statuses.PAGE", at_once)
     async with open_registrar(redis_url, namespace) as fleet:
         id = (await fleet.actions.fan_out(ONE, users(7))).fan_out_id
         await complete(fleet, "worker", 5)
         await complete(fleet, "worker", 2, ok=False)
-        status = await fleet.actions.fan_out_status(id, **page)
+        status = await fleet.actions.fan_out_status(id, results=page)
         assert (status.completed, status.failed) == (5, 2)
         assert [entry["index"] for entry in status.results] == list(results)
         assert [entry["index"] for entry in status.errors] == errors
 
 
-@pytest.mark.parametrize("page", [{"offset": -1}, {"limit": -1}])
-async def test_a_page_before_the_first_is_refused(
-    redis_url: str, namespace: str, page: dict[str, int]
+@pytest.mark.parametrize(
+    ("page", "problem"),
+    [
+        (slice(-1, None), "whole numbers from 0 on, not -1"),
+        (slice(-1), "not -1"),
+        (slice("a"), "not 'a'"),
+        (slice(True), "not True"),
+        (slice(0, 2**60), "from 0 on"),
+        (slice(0, 10, 2), "the step 2"),
+        (slice(0, 10, -1), "the step -1"),
+        (5, "a slice, or None"),
+    ],
+)
+async def test_a_page_that_is_none_is_refused(
+    redis_url: str, namespace: str, page: Any, problem: str
 ) -> None:
     async with open_registrar(redis_url, namespace) as fleet:
-        with pytest.raises(InvalidInput, match="0 or more"):
-            await fleet.actions.fan_out_status("0" * 32, **page)
+        with pytest.raises(InvalidInput, match=f"results: .*{problem}"):
+            await fleet.actions.fan_out_status("0" * 32, results=page)
 
 
 async def test_memory_stays_flat_however_many_children_there_are(redis_url: str, namespace: str) -> None:

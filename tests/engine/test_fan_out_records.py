@@ -27,7 +27,8 @@ async def test_a_new_record_has_all_its_fields_and_an_owner(redis_url: str, name
         assert await fleet.record() == {
             **{"total": "3", "announced": "1", "registered": "0", "completed": "0", "failed": "0"},
             **{"cancelled": "0", "sealed": "0", "hwm": "0", "owner": OWNER, "ttl": str(TTL)},
-            **{"is_cancelled": "0", "inbox": "", "front": "", "ring": "0"},
+            **{"is_cancelled": "0", "inbox": "", "front": "", "keep": "all", "max_running": "0"},
+            **{"max_queued": "0", "out": "0", "pace": "", "cut": "0", "over": "0"},
             **{"result_ttl": str(TTL), "created": "1", "action": '"a:b"', "queue": '"q"'},
         }
         assert await fleet.owned() == {ID.encode()}

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import trio
-from engine.fan_outs import open_registrar
 from engine.parents import ONE, OTHER, Parent, inputs_of, open_parent
 from polling import until
 from structlog.testing import capture_logs
@@ -402,12 +401,6 @@ async def test_an_error_of_the_registration_ends_the_block(redis_url: str, names
         assert await parent.nothing_waits()
         assert fan.progress == Progress(2, 0, 0, 2)
         assert await parent.owned() == set()
-
-
-async def test_without_fan_outs_nothing_can_be_waited_for(redis_url: str, namespace: str) -> None:
-    async with open_registrar(redis_url, namespace) as fleet:
-        with pytest.raises(RuntimeError, match="without FanOuts"):
-            fleet.actions.open_fan_out()
 
 
 async def test_many_open_fan_outs_at_once(redis_url: str, namespace: str) -> None:

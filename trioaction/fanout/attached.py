@@ -26,9 +26,6 @@ from trioaction.fanout.outcomes import ChildOutcome, Progress, gathered
 from trioaction.fanout.waiting import FanOuts
 from trioaction.redis.transport import lone_error_ungrouped
 
-HOLD_ON = 0.5
-"""Seconds that a job keeps its place while it waits only to start more children."""
-
 _AT_ONCE = 100
 
 Ordering = Callable[[str | None], Orders]
@@ -148,7 +145,7 @@ class FanOut:
         started. Raises RuntimeError after the block has ended.
         """
         order = self._ordering(action)(0, inputs)
-        await self._room()
+        await self._children.room()
         return self._children.add(order)
 
     async def start_many(self, action: str | Items, inputs: Items | None = None) -> int:
@@ -175,8 +172,9 @@ class FanOut:
     def outcomes(self) -> Outcomes:
         """What comes of the children, one by one as they end: ``async for outcome in fan.outcomes()``.
 
-        It ends when none of the children started so far is left. Cancelled ones are not among them. Each
-        loop of its own sees all. Its steps are checkpoints; when cancelled there, nothing is lost.
+        It ends when none of the children started so far is left. Cancelled ones are not among them; with
+        ``keep="errors"`` those that completed are not either. Each loop of its own sees all. Its steps are
+        checkpoints; when cancelled there, nothing is lost.
         """
         return Outcomes(self._children)
 
@@ -200,18 +198,7 @@ class FanOut:
     async def _pace(self, count: int) -> None:
         """Room for the next of many; a checkpoint only now and then, since it costs as much as the child."""
         if count % _AT_ONCE == 0 or self._children.registrar.full:
-            await self._room()
-
-    async def _room(self) -> None:
-        """Room for one more child. A checkpoint; cancelling it starts nothing."""
-        await trio.lowlevel.checkpoint()
-        registrar = self._children.registrar
-        while registrar.full and not registrar.closed:
-            with trio.move_on_after(HOLD_ON) as soon:
-                await registrar.room()
-            if soon.cancelled_caught:
-                async with self._children.parked():
-                    await registrar.room()
+            await self._children.room()
 
 
 class Outcomes(AsyncIterator[ChildOutcome]):
@@ -244,7 +231,8 @@ class Outcomes(AsyncIterator[ChildOutcome]):
     @property
     def _is_behind(self) -> bool:
         progress = self._children.progress
-        return progress.completed > self._results or progress.failed > self._errors
+        results = progress.completed if self._children.keeps_results else 0
+        return results > self._results or progress.failed > self._errors
 
     @property
     def _is_at_the_end(self) -> bool:

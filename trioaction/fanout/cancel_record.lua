@@ -17,6 +17,13 @@ local function end_waiting(at)
   return count
 end
 
+-- Children that are held back leave their place here, as others leave their queue: these are counted then.
+local function drop_held(keys, at)
+  local held = redis.call('LLEN', at .. ':held')
+  if held > 0 then redis.pcall('INCRBY', keys.stat('cancelled'), held) end
+  redis.call('DEL', at .. ':held')
+end
+
 -- Returns "ok"; "again" if it was cancelled before; "finished" if all have ended; "gone" or "wrongtype".
 local function cancel_record(keys, id)
   local record = record_of(keys, id)
@@ -29,11 +36,13 @@ local function cancel_record(keys, id)
   local waiting = end_waiting(record.at)
   redis.call('HINCRBY', record.at, 'failed', waiting)
   redis.call('HINCRBY', record.at, 'cancelled', waiting)
-  redis.call('HSET', record.at, 'is_cancelled', 1, 'sealed', 1, 'total', registered)
-  record.is_cancelled, record.ended, record.urgent = true, true, true
+  redis.call('HSET', record.at, 'is_cancelled', 1, 'sealed', 1, 'total', registered, 'out', 0)
+  if sealed ~= '1' then redis.call('HSET', record.at, 'cut', 1) end
+  drop_held(keys, record.at)
+  record.is_cancelled, record.has_news, record.urgent = true, true, true
   redis.call('SET', keys.cancelled(id), 1, 'PX', record.inbox ~= '' and KNOWN_FOR or KNOWN_FOR_LONG)
   if record.inbox == '' then redis.pcall('SREM', keys.owned(owner or ''), id) end
   touch_all(keys, {[id] = true})
-  tell_owners(keys, {[id] = true})
+  tell_all(keys, {[id] = true})
   return 'ok'
 end

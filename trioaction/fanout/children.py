@@ -7,8 +7,8 @@ cancels them when it is cancelled itself. What a caller sees of that is in `atta
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, TypeVar
@@ -19,7 +19,8 @@ from trioaction.errors import ChildFailed, FanOutLost, RedisUnavailable, Unavail
 from trioaction.events import FAN_OUT_STALLED
 from trioaction.fanout.orders import Order, as_json, shown
 from trioaction.fanout.outcomes import MOST_RAISED, ChildOutcome, Progress, read_outcome
-from trioaction.fanout.parking import CURRENT_PARKING, Parking, waiting_thread
+from trioaction.fanout.parking import CURRENT_PARKING, Parking, held_on, parked, waiting_thread
+from trioaction.fanout.plan import Plan
 from trioaction.fanout.record import Batch, new_attached_id
 from trioaction.fanout.registrar import Registrar
 from trioaction.fanout.store import FanOutRefused, Followed
@@ -38,11 +39,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What was asked for; ``ttl`` in ms. ``delete`` leaves no record, and keeps the first outcome here."""
+    """What was asked for. ``delete`` leaves no record, and keeps the first outcome here."""
 
+    plan: Plan
     on_failure: OnFailure
-    batch_size: int
-    ttl: int
     delete: bool = False
 
 
@@ -51,7 +51,7 @@ class Children:
 
     def __init__(self, fan_outs: FanOuts, terms: Terms) -> None:
         self.id = new_attached_id()
-        self.registrar = Registrar(self.id, terms.batch_size)
+        self.registrar = Registrar(self.id, terms.plan.batch)
         self.failures: list[ChildFailed] = []
         """Those that failed themselves, as far as they are kept; complete when all have ended."""
         self.first: ChildOutcome | None = None
@@ -82,6 +82,11 @@ class Children:
         missed = total - known.registered if self.over or known.is_cancelled else 0
         failed = known.failed - known.cancelled
         return Progress(total, known.completed, failed, known.cancelled + missed)
+
+    @property
+    def keeps_results(self) -> bool:
+        """Are there entries of children that have completed?"""
+        return self._terms.plan.keep == "all"
 
     @property
     def raised(self) -> list[ChildFailed]:
@@ -115,7 +120,7 @@ class Children:
             code = await self._store.open(
                 self.id,
                 owner=self._owner,
-                ttl=self._terms.ttl,
+                plan=self._terms.plan,
                 total=None,
                 created=time.time_ns() // 1_000_000,
                 action="[]",
@@ -130,7 +135,10 @@ class Children:
         except trio.Cancelled:
             self._abandon()
             raise
-        return code == "ok"
+        if code != "ok":
+            return False
+        self._fan_outs.on_started(self.id)
+        return True
 
     def stopped_with_its_thread(self, scope: trio.CancelScope) -> AbstractContextManager[None]:
         """If a thread waits here: meanwhile the scope is cancelled when its action is told to end."""
@@ -143,7 +151,7 @@ class Children:
 
     def awake(self) -> AbstractContextManager[None]:
         """Meanwhile Redis tells of the children, and the record is kept."""
-        return self._fan_outs.waking(self.id, self.alarm, ttl=self._terms.ttl)
+        return self._fan_outs.waking(self.id, self.alarm, ttl=self._terms.plan.ttl)
 
     def add(self, order: Order) -> int:
         """Start a child. Raises as `Registrar.add`."""
@@ -171,18 +179,15 @@ class Children:
 
     # waits of the body
 
-    @asynccontextmanager
-    async def parked(self) -> AsyncGenerator[None]:
-        """Meanwhile this job has no place. Leaving is a checkpoint; cancellation as for `Parking.resume`."""
-        parking = CURRENT_PARKING.get()
-        if parking is None:
-            yield
-            return
-        parking.park(self._queues)
-        try:
-            yield
-        finally:
-            await parking.resume()  # noqa: ASYNC102  (when cancelled, it only says that this wait is over)
+    def parked(self) -> AbstractAsyncContextManager[None]:
+        """Meanwhile this job has no place; see `parking.parked`."""
+        return parked(self._queues)
+
+    async def room(self) -> None:
+        """Until there is room for one more child, or none comes any more. A checkpoint; safe to cancel."""
+        await trio.lowlevel.checkpoint()
+        while self.registrar.full and not self.registrar.closed:
+            await held_on(self.registrar.room, self._queues)
 
     async def change(self) -> None:
         """Until more is known. A checkpoint; safe to cancel."""
@@ -210,13 +215,17 @@ class Children:
         except FanOutRefused as error:
             refusal = error
         if refusal is not None:
-            followed = await self._asked(partial(self._store.follow, self.id, self._owner, arm=False))
+            follow = partial(self._store.follow, self.id, self._owner, arm=False)
+            followed = await self._asked(follow)
             if followed is not None and not followed.is_cancelled:
                 raise refusal
         self.alarm.ring(urgent=True)  # for `stand`, which is to see what has become of it
 
     async def _register(self, batch: Batch) -> None:
-        await self._asked(partial(self._store.register, self.id, batch))
+        register = partial(self._store.register, self.id, batch, self._fan_outs.inbox)
+        with self._fan_outs.hearing(self.id) as news:
+            while not await self._asked(register):
+                await news.wait()  # until so many have ended that there is room
         self.alarm.ring(urgent=False)
 
     async def stand(self, scope: trio.CancelScope) -> None:

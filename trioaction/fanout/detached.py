@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sized
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sized
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -18,34 +18,36 @@ import trio
 
 from trioaction.errors import TrioactionError, Unavailable
 from trioaction.fanout.orders import Items, Orders, as_json, closing
+from trioaction.fanout.parking import held_on
+from trioaction.fanout.plan import Plan
 from trioaction.fanout.record import Batch, Batches, ChildJob, ChildJobs, Refusal
 from trioaction.fanout.store import FanOutRefused, Store
 from trioaction.fanout.views import FanOutResult
+from trioaction.fanout.waiting import FanOuts
 from trioaction.redis.transport import ConnectionLost, lone_error_ungrouped
 
 log = structlog.stdlib.get_logger("trioaction.fanout")
 
-Owner = Callable[[], Awaitable[str]]
-
 IN_FLIGHT = 4
 """Batches under way at once: more than Redis takes from one process, few enough to hold in memory."""
 SEAL_WITHIN = 5.0
+MOST_REFUSED = 1000
+"""Inputs that cannot be jobs and are listed in the result; beyond that they are counted."""
 _CHECKED_AT_ONCE = 1000
 
 
-async def fan_out(
-    store: Store,
-    items: Items,
-    orders: Orders,
-    *,
-    owner: Owner,
-    batch_size: int,
-    ttl: int,
-    seal_later: Callable[[str], None],
-) -> FanOutResult:
-    """Register a child for each item, seal the record, and tell what became of them; ``ttl`` in ms.
+def new_id() -> str:
+    """An id for `fan_out`."""
+    return uuid.uuid4().hex
 
-    ``seal_later`` gets the id of a record that could not be sealed, since Redis was away.
+
+async def fan_out(
+    fan_outs: FanOuts, items: Items, orders: Orders, plan: Plan, *, id: str | None = None
+) -> FanOutResult:
+    """Register a child for each item, seal the record, and tell what became of them.
+
+    With ``plan.max_queued`` it waits in between until enough children have ended; a job that does has no
+    place in the pool meanwhile.
 
     A checkpoint at least once per batch. When cancelled, or when it raises (the error then has
     ``fan_out_id``), what was registered by then runs, and the record is sealed at that; before the first
@@ -53,16 +55,16 @@ async def fan_out(
     """
     async with closing(items):
         total = await _check_sized(items, orders)
-        registration = _Registration(store, orders)
+        registration = _Registration(fan_outs, orders, plan, id or new_id())
         try:
-            await registration.open(owner, ttl, total)
-            async with _kept_alive(store, registration.id, ttl):
-                await registration.register_all(items, batch_size)
+            await registration.open(total)
+            async with _kept_alive(fan_outs.store, registration.id, plan.ttl):
+                await registration.register_all(items)
             return await registration.close()
         except BaseException as error:
             # shielded, since a fan-out that nobody seals does not finish before its TTL
             with trio.move_on_after(SEAL_WITHIN, shield=True):
-                await registration.abandon(error, seal_later)
+                await registration.abandon(error)
             raise
 
 
@@ -97,29 +99,33 @@ async def _kept_alive(store: Store, id: str, ttl: int) -> AsyncGenerator[None]:
 class _Registration:
     """One fan-out while its children are registered."""
 
-    def __init__(self, store: Store, orders: Orders) -> None:
-        self.id = uuid.uuid4().hex
-        self._store = store
+    def __init__(self, fan_outs: FanOuts, orders: Orders, plan: Plan, id: str) -> None:
+        self.id = id
+        self._fan_outs = fan_outs
+        self._store = fan_outs.store
         self._orders = orders
+        self._plan = plan
         self._children = ChildJobs(self.id)
-        self._refused: list[dict[str, Any]] = []
+        self._listed: list[dict[str, Any]] = []
+        self._refused = 0
         self._trouble: Exception | None = None
         self._may_exist = False
 
-    async def open(self, owner: Owner, ttl: int, total: int | None) -> None:
+    async def open(self, total: int | None) -> None:
         # a second time, because the process may learn only here that it was taken for dead
         for _ in range(2):
-            if await self._opened(await owner(), ttl, total):
+            if await self._opened(await self._fan_outs.owner(), total):
+                self._fan_outs.on_started(self.id)
                 return
         raise Unavailable("This process is not registered in Redis just now; try again in a moment")
 
-    async def _opened(self, owner: str, ttl: int, total: int | None) -> bool:
+    async def _opened(self, owner: str, total: int | None) -> bool:
         self._may_exist = True
         try:
             code = await self._store.open(
                 self.id,
                 owner=owner,
-                ttl=ttl,
+                plan=self._plan,
                 total=total,
                 created=time.time_ns() // 1_000_000,
                 action=as_json(self._orders.actions),
@@ -131,16 +137,21 @@ class _Registration:
         self._may_exist = code == "ok"
         return self._may_exist
 
-    async def register_all(self, items: Items, size: int) -> None:
+    async def register_all(self, items: Items) -> None:
         room = trio.Semaphore(IN_FLIGHT)
         with lone_error_ungrouped():
             async with trio.open_nursery() as nursery:
-                async for batch in Batches(items, self._job_of, size=size):
-                    self._refused += batch.refusals()
+                async for batch in Batches(items, self._job_of, size=self._plan.batch):
+                    self._refuse(batch)
                     await room.acquire()
                     nursery.start_soon(self._register, batch, room, nursery.cancel_scope)
         if self._trouble is not None:
             raise self._trouble
+
+    def _refuse(self, batch: Batch) -> None:
+        refused = batch.refusals()
+        self._refused += len(refused)
+        self._listed += refused[: MOST_REFUSED - len(self._listed)]
 
     def _job_of(self, index: int, item: Any) -> ChildJob | Refusal:
         return self._children(index, *self._orders(index, item))
@@ -148,7 +159,7 @@ class _Registration:
     async def _register(self, batch: Batch, room: trio.Semaphore, registrar: trio.CancelScope) -> None:
         try:
             if any(isinstance(item, tuple) for item in batch.items):
-                await self._store.register(self.id, batch)
+                await self._register_when_there_is_room(batch)
         except (TrioactionError, redis.exceptions.RedisError) as error:
             # the first of what may be several at once, when Redis goes away
             self._trouble = self._trouble or error
@@ -156,14 +167,25 @@ class _Registration:
         finally:
             room.release()
 
+    async def _register_when_there_is_room(self, batch: Batch) -> None:
+        with self._fan_outs.hearing(self.id) as news:
+            while not await self._store.register(self.id, batch, self._fan_outs.inbox):
+                self._fan_outs.listen()
+                await held_on(news.wait, list(batch.by_queue()))
+
     async def close(self) -> FanOutResult:
         actions, queues = self._orders.actions, self._orders.queues
         enqueued = await self._store.close(self.id, action=as_json(actions), queue=as_json(queues))
         return FanOutResult(
-            fan_out_id=self.id, action_name=actions, queue=queues, enqueued=enqueued, errors=self._refused
+            fan_out_id=self.id,
+            action_name=actions,
+            queue=queues,
+            enqueued=enqueued,
+            errors=self._listed,
+            refused=self._refused,
         )
 
-    async def abandon(self, error: BaseException, seal_later: Callable[[str], None]) -> None:
+    async def abandon(self, error: BaseException) -> None:
         """Seal what there is, now or later, and tell the error's reader its id."""
         if not self._may_exist:
             return
@@ -171,12 +193,12 @@ class _Registration:
             cast("Any", error).fan_out_id = self.id
             error.add_note(f"fan-out {self.id}: the children registered so far run, and are all that it has")
         try:
-            await self._store.close(self.id)
+            await self._store.close(self.id, cut=True)
         except FanOutRefused as refusal:
             log.warning("a fan-out could not be sealed", fan_out=self.id, error=str(refusal))
         except redis.exceptions.RedisError as problem:
             log.warning("a fan-out will be sealed later", fan_out=self.id, error=str(problem))
-            seal_later(self.id)
+            self._fan_outs.seal_later(self.id)
         except trio.Cancelled:
-            seal_later(self.id)
+            self._fan_outs.seal_later(self.id)
             raise

@@ -1,6 +1,8 @@
--- Tells the processes that wait for fan-outs what has become of these in this script: they listen to writes of keys with
--- their inbox in the name.
+-- What has become of fan-outs in this script: who waits for them is told, by writes of keys with its inbox in the name, and what
+-- is to follow the last child is done.
 -- include: record.lua
+-- include: touch.lua
+-- include: follow_up.lua
 
 local function ring(keys, inbox, id, urgency)
   local key = keys.news(inbox) .. id .. ':' .. urgency
@@ -8,22 +10,49 @@ local function ring(keys, inbox, id, urgency)
   redis.call('DEL', key) -- who listens is told of the write all the same
 end
 
--- "now" for failures, the end and a cancellation; "more" for other ends, once for each time that the owner asked.
-local function tell_owner(keys, id, record)
-  local completed, failed, total, sealed, armed =
-    unpack(redis.call('HMGET', record.at, 'completed', 'failed', 'registered', 'sealed', 'ring'))
-  if record.urgent or sealed == '1' and completed + failed >= tonumber(total) then
-    ring(keys, record.inbox, id, 'now')
-  elseif armed == '1' then
-    redis.call('HSET', record.at, 'ring', 0)
-    ring(keys, record.inbox, id, 'more')
-  end
+-- The last child is accounted for, and none can be added. The flag makes it once, whatever else happens to the record.
+local function finish_fan_out(keys, id, record, counts)
+  redis.call('HSET', record.at, 'over', 1)
+  record.ttl = record.result_ttl
+  redis.call('HSET', record.at, 'ttl', record.ttl)
+  follow_up_all(keys, id, record, counts)
+  touch(record)
 end
 
--- The ids are the keys of `touched`.
-local function tell_owners(keys, touched)
+-- The owner is told "now" of failures, of the end and of a cancellation; whoever else watches it, and the owner of other
+-- ends, once for each time that it asked.
+local function tell_watchers(keys, id, record, urgency)
+  local watchers = record.at .. ':watchers'
+  if urgency == 'now' and record.inbox ~= '' then ring(keys, record.inbox, id, urgency) end
+  for _, inbox in ipairs(redis.call('SMEMBERS', watchers)) do
+    if urgency ~= 'now' or inbox ~= record.inbox then ring(keys, inbox, id, urgency) end
+  end
+  redis.call('DEL', watchers)
+end
+
+-- Who registers children and found no room is told when half of it is free, or when it is no use to wait.
+local function tell_registrar(keys, id, record, counts, is_sealed)
+  if record.pace == '' then return end
+  local left = counts.registered - counts.completed - counts.failed
+  if not is_sealed and not record.is_cancelled and 2 * left > record.max_queued then return end
+  ring(keys, record.pace, id, 'now')
+  redis.call('HSET', record.at, 'pace', '')
+end
+
+local function tell(keys, id, record)
+  local counts, names = {}, {'registered', 'completed', 'failed', 'cancelled', 'sealed', 'cut', 'over'}
+  for at, value in ipairs(redis.call('HMGET', record.at, unpack(names))) do counts[names[at]] = value end
+  local is_sealed = counts.sealed == '1'
+  local is_finished = is_sealed and counts.completed + counts.failed >= tonumber(counts.registered)
+  if is_finished and counts.over ~= '1' then finish_fan_out(keys, id, record, counts) end
+  tell_registrar(keys, id, record, counts, is_sealed)
+  tell_watchers(keys, id, record, (record.urgent or is_finished) and 'now' or 'more')
+end
+
+-- The ids are the keys of `touched`; those without news are passed over.
+local function tell_all(keys, touched)
   for id in pairs(touched) do
     local record = record_of(keys, id)
-    if not record.code and record.ended and record.inbox ~= '' then tell_owner(keys, id, record) end
+    if not record.code and record.has_news then tell(keys, id, record) end
   end
 end

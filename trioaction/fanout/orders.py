@@ -18,8 +18,8 @@ DEFAULT_QUEUE = "default"
 _ITEM_KEYS = frozenset({"action", "inputs", "queue"})
 
 Items = Iterable[Any] | AsyncIterable[Any]
-Order = tuple[str, str, Any]
-"""One job to be: its action, its queue, and its inputs, which are not looked at yet."""
+Order = tuple[str, str, Any, int | None]
+"""One job to be: its action, its queue, its inputs, which are not looked at yet, and its lifetime in ms."""
 
 
 def order(registry: Registry, action: str, inputs: Any, queue: str | None) -> Order:
@@ -31,10 +31,10 @@ def order(registry: Registry, action: str, inputs: Any, queue: str | None) -> Or
         raise InvalidInput(
             [FieldError("action", f"the name of an action is wanted, as text, not {action!r}")]
         )
-    spec = registry.get(action)
-    chosen = queue if queue is not None else (spec.task.queue if spec.task else "") or DEFAULT_QUEUE
+    task = registry.get(action).task
+    chosen = queue if queue is not None else (task.queue if task else "") or DEFAULT_QUEUE
     check_queue(chosen)
-    return action, chosen, {} if inputs is None else inputs
+    return action, chosen, {} if inputs is None else inputs, task.lifetime if task else None
 
 
 class Orders:
@@ -45,17 +45,18 @@ class Orders:
         self._queue = queue
         self._actions: dict[str, None] = {}
         self._queues: dict[str, None] = {}
-        self._routes: dict[tuple[str, str | None], tuple[str, str]] = {}
+        self._routes: dict[tuple[str, str | None], tuple[str, str, int | None]] = {}
         self._single = None if action is None else self._route(action, None)
 
     def __call__(self, index: int, item: Any) -> Order:
         """The order of one item. Raises UnknownAction, and InvalidInput for an item of another form."""
         if self._single is not None:
-            (action, queue), inputs = self._single, item
+            (action, queue, lifetime), inputs = self._single, item
         else:
             _check_item(index, item)
-            (action, queue), inputs = self._route(item["action"], item.get("queue")), item.get("inputs")
-        return action, queue, {} if inputs is None else inputs
+            action, queue, lifetime = self._route(item["action"], item.get("queue"))
+            inputs = item.get("inputs")
+        return action, queue, {} if inputs is None else inputs, lifetime
 
     @property
     def single(self) -> bool:
@@ -72,14 +73,14 @@ class Orders:
         """The queues so far, as `actions`."""
         return shown(self._queues)
 
-    def _route(self, action: str, queue: str | None) -> tuple[str, str]:
-        """Action and queue; there are few pairs, and many items of each."""
+    def _route(self, action: str, queue: str | None) -> tuple[str, str, int | None]:
+        """Action, queue and lifetime; there are few of them, and many items of each."""
         route = self._routes.get((action, queue))
         if route is None:
             asked = self._queue if queue is None else queue
-            route = order(self._registry, action, None, asked)[:2]
-            self._routes[action, queue] = route
-            self._actions[route[0]] = self._queues[route[1]] = None
+            name, chosen, _, lifetime = order(self._registry, action, None, asked)
+            route = self._routes[action, queue] = (name, chosen, lifetime)
+            self._actions[name] = self._queues[chosen] = None
         return route
 
 

@@ -5,13 +5,16 @@ Contracts between who waits (`attached`) and who runs it (the pool, the executor
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from contextlib import AbstractContextManager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
+from contextlib import AbstractContextManager, asynccontextmanager
 from contextvars import ContextVar
 from typing import Protocol
 
 import trio
 from trio.lowlevel import Task, current_task
+
+HOLD_ON = 0.5
+"""Seconds that a job keeps its place while it waits only to start more children."""
 
 
 class Parking(Protocol):
@@ -58,6 +61,36 @@ CURRENT_PARKING: ContextVar[Parking | None] = ContextVar("trioaction_parking", d
 """Set by each task of a pool that runs jobs; None where no place is taken, as in the web and in commands."""
 CURRENT_THREAD: ContextVar[WaitingThread | None] = ContextVar("trioaction_thread", default=None)
 """Set in threads of actions, in what they call in Trio's thread, and in all tasks that this starts."""
+
+
+@asynccontextmanager
+async def parked(queues: Collection[str]) -> AsyncGenerator[None]:
+    """Meanwhile the job that waits here, for children on ``queues``, has no place.
+
+    Leaving is a checkpoint; cancellation as for `Parking.resume`.
+    """
+    parking = CURRENT_PARKING.get()
+    if parking is None:
+        yield
+        return
+    parking.park(queues)
+    try:
+        yield
+    finally:
+        await parking.resume()  # noqa: ASYNC102  (when cancelled, it only says that this wait is over)
+
+
+async def held_on(wait: Callable[[], Awaitable[None]], queues: Collection[str]) -> None:
+    """Wait for room to start more children; the job here keeps its place if that does not take long.
+
+    A checkpoint if ``wait`` is one; that is called again after it was cancelled. Cancellation as for
+    `parked`.
+    """
+    with trio.move_on_after(HOLD_ON) as soon:
+        await wait()
+    if soon.cancelled_caught:
+        async with parked(queues):
+            await wait()
 
 
 def waiting_thread() -> WaitingThread | None:

@@ -7,6 +7,7 @@ local function put_child_off(keys, id, index, delay, touched)
   index = tonumber(index)
   if record.code or not index or index < 0 or index >= record.hwm or index % 1 ~= 0 then return end
   redis.call('SETBIT', record.at .. ':started', index, 0)
+  redis.call('HDEL', record.at .. ':notes', index)
   local ttl = record.result_ttl + delay
   if ttl > record.ttl then
     record.ttl = ttl

@@ -2,8 +2,12 @@
 -- include: ../resque/types.lua
 local FAN_OUT_PARTS = {
   children = 'string', started = 'string', done = 'string', cancelled = 'string', batches = 'string', results = 'list',
-  errors = 'list',
+  errors = 'list', held = 'list', notes = 'hash', watchers = 'set',
 }
+local DIGITS = {
+  'hwm', 'ttl', 'result_ttl', 'registered', 'completed', 'failed', 'cancelled', 'out', 'max_running', 'max_queued',
+}
+local LIMITS = 8 -- the first of those that a record has not which an older version has made
 local fan_out_records = {}
 
 local function read_record(at)
@@ -13,23 +17,22 @@ local function read_record(at)
     local key = at .. ':' .. part
     if not fits(key, wanted) then return {code = 'wrongtype', key = key} end
   end
-  local fields = redis.call('HMGET', at, 'hwm', 'ttl', 'result_ttl', 'registered', 'completed', 'failed', 'cancelled',
-    'is_cancelled', 'inbox')
-  for field = 1, 7 do
-    local digits = fields[field] or ''
+  local record, values = {at = at}, redis.call('HMGET', at, 'is_cancelled', 'inbox', 'keep', 'pace', unpack(DIGITS))
+  for number, field in ipairs(DIGITS) do
+    local digits = values[4 + number] or (number < LIMITS and '' or '0')
     -- as many as can be added to without an error, in the middle of a script
     if #digits > 15 or not string.find(digits, '^%d+$') then return {code = 'wrongtype', key = at} end
+    record[field] = tonumber(digits)
   end
-  return {
-    at = at, hwm = tonumber(fields[1]), ttl = tonumber(fields[2]), result_ttl = tonumber(fields[3]),
-    is_cancelled = fields[8] == '1', inbox = fields[9] or '',
-  }
+  record.is_cancelled, record.inbox = values[1] == '1', values[2] or ''
+  record.keep, record.pace = values[3] or 'all', values[4] or ''
+  return record
 end
 
--- The record with `at` (its key), `hwm`, `ttl` and `result_ttl` (in ms: what is in force, and what was asked for),
--- `is_cancelled`, and the `inbox` of the process that waits for it ("" if it is detached); or one with a `code` and the
--- `key` that is the matter: "gone", or "wrongtype" if any of its keys, or a number in it, is not what it should be. A script
--- checks that before it writes.
+-- The record with `at` (its key), its numbers as they were when it was read (`ttl` is in force, `result_ttl` was asked for,
+-- both in ms), `is_cancelled`, what it keeps, and the inboxes of processes: the one that waits for its children ("" if it is
+-- detached), the one that waits for room to register more. Or a record with a `code` and the `key` that is the matter: "gone",
+-- or "wrongtype" if any of its keys, or a number in it, is not what it should be. A script checks that before it writes.
 local function record_of(keys, id)
   local record = fan_out_records[id]
   if not record then

@@ -1,10 +1,11 @@
 """What a fan-out is made of: its id, and batches of children on their way into Redis. Pure.
 
-Knows nothing of Redis and reads no clock. Memory stays constant whatever the number of children.
+Knows nothing of Redis, and has its clock from outside. Memory stays constant whatever the number of children.
 """
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -12,7 +13,14 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar, cast
 
 from trioaction.errors import FieldError, InvalidInput, PayloadTooLarge
-from trioaction.resque.payload import MAX_ELEMENT, Child, encode, encode_value, refuse_reserved
+from trioaction.resque.payload import (
+    EXPIRES_AT,
+    MAX_ELEMENT,
+    Child,
+    encode,
+    encode_value,
+    refuse_reserved,
+)
 
 MAX_BATCH = MAX_ELEMENT
 """Bytes of jobs in one batch, which Redis takes in one go; a batch has at least one child."""
@@ -68,40 +76,50 @@ class Batch:
 
 
 class ChildJobs:
-    """Makes the jobs of one fan-out's children, as ``payload.encode`` does but in half the time."""
+    """Makes the jobs of one fan-out's children, as ``payload.encode`` does but in half the time.
 
-    def __init__(self, fan_out_id: str) -> None:
+    ``clock`` is in Unix seconds. A child with a ``lifetime`` (ms) expires so long after it was made here.
+    """
+
+    def __init__(self, fan_out_id: str, clock: Callable[[], float] = time.time) -> None:
         self._fan_out_id = fan_out_id
+        self._clock = clock
         self._heads: dict[tuple[str, str], str] = {}
 
-    def __call__(self, index: int, action: str, queue: str, inputs: Any) -> ChildJob | Refusal:
+    def __call__(
+        self, index: int, action: str, queue: str, inputs: Any, lifetime: int | None = None
+    ) -> ChildJob | Refusal:
         """The job; a `Refusal` for inputs that are not JSON, too large, or use reserved names."""
         try:
-            return self.made(index, action, queue, inputs)
+            return self.made(index, action, queue, inputs, lifetime)
         except (InvalidInput, PayloadTooLarge) as error:
             return Refusal(index, error.message)
 
-    def made(self, index: int, action: str, queue: str, inputs: Any) -> ChildJob:
+    def made(self, index: int, action: str, queue: str, inputs: Any, lifetime: int | None = None) -> ChildJob:
         """The job. Raises InvalidInput or PayloadTooLarge where there can be none."""
         if not isinstance(inputs, dict):
             if not isinstance(inputs, Mapping):
                 raise InvalidInput([FieldError("inputs", f"not a mapping, but {type(inputs).__name__}")])
             inputs = dict(cast("Mapping[Any, Any]", inputs))
-        return queue, self._element(index, action, queue, cast("dict[str, Any]", inputs))
+        expires_at = None if lifetime is None else int(self._clock() * 1000) + lifetime
+        return queue, self._element(index, action, queue, cast("dict[str, Any]", inputs), expires_at)
 
-    def _element(self, index: int, action: str, queue: str, inputs: dict[str, Any]) -> bytes:
+    def _element(
+        self, index: int, action: str, queue: str, inputs: dict[str, Any], expires_at: int | None
+    ) -> bytes:
         head = self._heads.get((action, queue))
         if head is None:
             empty = encode(action, queue, {}, child=Child(self._fan_out_id, 0)).decode()
             head = self._heads[action, queue] = empty.removesuffix("0}]}")
         refuse_reserved(inputs)
         rest = encode_value(inputs)[1:]
-        text = f"{head}{index},{rest}]}}" if inputs else f"{head}{index}}}]}}"
+        tail = "]}" if expires_at is None else f'],"{EXPIRES_AT}":{expires_at}}}'
+        text = f"{head}{index},{rest}{tail}" if inputs else f"{head}{index}}}{tail}"
         if len(text) <= MAX_ELEMENT // 4:
             with suppress(UnicodeEncodeError):
                 return text.encode()
         # it may be too long, or has half a surrogate pair: payload has the words for that
-        return encode(action, queue, inputs, child=Child(self._fan_out_id, index))
+        return encode(action, queue, inputs, child=Child(self._fan_out_id, index), expires_at=expires_at)
 
 
 class Batches(AsyncIterator[Batch]):

@@ -15,7 +15,7 @@ local function mark_started(keys, id, index, touched)
   if set_started(keys, id, index, 1) then touched[id] = true end
 end
 
--- A child was put back into its queue.
+-- A child was put back into its queue, and begins anew.
 local function clear_started(keys, id, index)
-  set_started(keys, id, index, 0)
+  if set_started(keys, id, index, 0) then redis.call('HDEL', record_of(keys, id).at .. ':notes', index) end
 end

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from trioaction.errors import Unavailable
+from trioaction.fanout.plan import FollowUp, Plan
 from trioaction.fanout.record import Batch
 from trioaction.redis.scripts import Script
 from trioaction.redis.transport import Transport
@@ -27,6 +28,7 @@ _OUTCOMES = Script(__file__, "outcomes.lua")
 _CANCEL = Script(__file__, "cancel.lua")
 _RELEASE = Script(__file__, "release.lua")
 _CANCELLED_AMONG = Script(__file__, "cancelled_among.lua")
+_NOTE = Script(__file__, "note.lua")
 _AT_ONCE = 100
 
 
@@ -44,9 +46,14 @@ class Snapshot:
     completed: int
     failed: int
     cancelled: int
+    running: int
     sealed: bool
+    is_cancelled: bool
+    cut_short: bool
     action: str
     queue: str
+    notes: Sequence[bytes]
+    """What running children say of themselves: index, text, index, text ..."""
     results: Sequence[bytes]
     errors: Sequence[bytes]
     result_count: int
@@ -90,7 +97,7 @@ class Store:
         id: str,
         *,
         owner: str,
-        ttl: int,
+        plan: Plan,
         total: int | None,
         created: int,
         action: str,
@@ -98,7 +105,7 @@ class Store:
         inbox: str = "",
         front: str = "",
     ) -> Literal["ok", "no_owner"]:
-        """Make a record; ``ttl`` and ``created`` in ms, ``action`` and ``queue`` as JSON to show.
+        """Make a record; ``created`` in ms, ``action`` and ``queue`` as JSON to show.
 
         With an ``inbox`` it is attached: its owner waits for it, and is told of ends by writes below
         ``Keys.news(inbox)``. Children on the queue ``front`` go to its head.
@@ -107,50 +114,57 @@ class Store:
         checkpoint; when cancelled late there may be one, without children.
         """
         announced = -1 if total is None else total
-        about = (announced, created, action, queue, inbox, front)
-        code, key = await self._run(_OPEN, id, owner, ttl, *about, retry=False)
+        about = (announced, created, action, queue, inbox, front, plan.ttl)
+        terms = (plan.keep, plan.max_running, plan.max_queued, *_words(plan.then), *_words(plan.then_if_ok))
+        code, key = await self._run(_OPEN, id, owner, plan.first_ttl, *about, *terms, retry=False)
         if code == b"no_owner":
             return "no_owner"
         _check(code, key, id)
         return "ok"
 
-    async def register(self, id: str, batch: Batch) -> None:
+    async def register(self, id: str, batch: Batch, inbox: str = "") -> bool:
         """Push the jobs of one batch and count them, once, however often it is called.
 
-        A checkpoint; waits for Redis where it is away. Raises FanOutRefused for a record that is gone or
-        sealed or cancelled, or a key of another type; the batch is then not registered.
+        False if there is no room for it now: the ``inbox`` is told when there is. A checkpoint; waits for
+        Redis where it is away. Raises FanOutRefused for a record that is gone or sealed or cancelled, or a
+        key of another type; the batch is then not registered.
         """
         runs = [index for run in batch.runs() for index in run]
         groups: list[Argument] = []
         for queue, elements in batch.by_queue().items():
             groups += (queue, len(elements), *elements)
-        about = (batch.number, batch.end, len(runs) // 2, *runs)
+        about = (inbox, batch.number, batch.end, len(runs) // 2, *runs)
         code, key = await self._run(_REGISTER, id, *about, *groups, retry=True)
         _check(code, key, id)
+        return code == b"ok"
 
-    async def close(self, id: str, *, action: str = "", queue: str = "") -> int:
+    async def close(self, id: str, *, action: str = "", queue: str = "", cut: bool = False) -> int:
         """Seal a record at what was registered, and return how many children that are.
 
-        ``action`` and ``queue`` as JSON to show; empty leaves what stands. A checkpoint; works on a full
-        Redis; sealing again changes nothing. Raises FanOutRefused if the record is gone or damaged.
+        ``action`` and ``queue`` as JSON to show; empty leaves what stands. ``cut``: there were to be more.
+        A checkpoint; works on a full Redis; sealing again changes nothing. Raises FanOutRefused if the record
+        is gone or damaged.
         """
-        code, registered, key = await self._run(_CLOSE, id, action, queue, retry=True)
+        code, registered, key = await self._run(_CLOSE, id, action, queue, int(cut), retry=True)
         _check(code, key, id)
         return registered
 
-    async def status(self, id: str, *, offset: int, limit: int, end: int = 0) -> Snapshot | None:
+    async def status(
+        self, id: str, *, offset: int = 0, limit: int = 0, end: int = 0, inbox: str = ""
+    ) -> Snapshot | None:
         """The counters, and ``limit`` results and errors from ``offset`` on; None if there is no record.
 
-        Where there are fewer errors than ``end``, also which children were cancelled. A checkpoint that
-        changes nothing.
+        Where there are fewer errors than ``end``, also which children were cancelled. An ``inbox`` is told
+        of the next change. A checkpoint that changes nothing else.
         """
         first, last = (offset, offset + limit - 1) if limit else (1, 0)
-        reply = await self._run(_STATUS, id, first, last, end, retry=False)
+        reply = await self._run(_STATUS, id, first, last, end, inbox, retry=False)
         if len(reply) == 1:
             return None
-        total, completed, failed, cancelled, sealed = (int(count) for count in reply[1:6])
-        action, queue = (text.decode() for text in reply[6:8])
-        return Snapshot(total, completed, failed, cancelled, bool(sealed), action, queue, *reply[8:])
+        total, completed, failed, cancelled, running, sealed, is_cancelled, cut = map(int, reply[1:9])
+        counts = (total, completed, failed, cancelled, running)
+        action, queue = (text.decode() for text in reply[9:11])
+        return Snapshot(*counts, bool(sealed), bool(is_cancelled), bool(cut), action, queue, *reply[11:])
 
     async def refresh(self, ids: Sequence[str]) -> int:
         """Renew those records that are older than a third of their TTL; returns how many.
@@ -216,8 +230,21 @@ class Store:
             found.update(id.decode() for id in reply)
         return found
 
+    async def note(self, notes: Sequence[tuple[str, int, str]]) -> None:
+        """Keep what running children say of their progress: id of the fan-out, index, text.
+
+        A checkpoint for each 100 notes; when cancelled some may have been kept.
+        """
+        for first in range(0, len(notes), _AT_ONCE):
+            words = [word for note in notes[first : first + _AT_ONCE] for word in note]
+            await self._run(_NOTE, *words, retry=True)
+
     async def _run(self, script: Script, *args: Argument, retry: bool) -> Any:
         return await script.run(self._transport, args=(self._keys.namespace, *args), retry=retry)
+
+
+def _words(follow_up: FollowUp | None) -> tuple[str, bytes]:
+    return ("", b"") if follow_up is None else (follow_up.queue, follow_up.head)
 
 
 _REFUSALS = {

@@ -1,13 +1,20 @@
--- Keeps the records of fan-outs alive: all keys of a record expire together, its TTL after its last activity.
+-- Keeps the records of fan-outs alive: all keys of a record expire together, its TTL after its last activity. With children
+-- that are held back it does not expire, since these are jobs.
 -- include: record.lua
+
+local function touch(record)
+  local has_jobs = record.max_running > 0 and redis.call('EXISTS', record.at .. ':held') == 1
+  local function keep(key)
+    if has_jobs then redis.call('PERSIST', key) else redis.call('PEXPIRE', key, record.ttl) end
+  end
+  keep(record.at)
+  for part in pairs(FAN_OUT_PARTS) do keep(record.at .. ':' .. part) end
+end
 
 -- Restores the full TTL of the records whose ids are the keys of `touched`; a missing or damaged one is passed over.
 local function touch_all(keys, touched)
   for id in pairs(touched) do
     local record = record_of(keys, id)
-    if not record.code then
-      redis.call('PEXPIRE', record.at, record.ttl)
-      for part in pairs(FAN_OUT_PARTS) do redis.call('PEXPIRE', record.at .. ':' .. part, record.ttl) end
-    end
+    if not record.code then touch(record) end
   end
 end

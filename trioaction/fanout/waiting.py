@@ -10,7 +10,7 @@ import math
 import uuid
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import structlog
 import trio
@@ -35,6 +35,30 @@ costs little, and one alone waits for nothing."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 
 T = TypeVar("T")
+
+
+class Listener(Protocol):
+    """Who is told when there is news of a fan-out."""
+
+    def ring(self, *, urgent: bool) -> None:
+        """There is reason to look."""
+        ...
+
+
+class Ring:
+    """A listener that only waits for the next news."""
+
+    def __init__(self) -> None:
+        self._rung = trio.Event()
+
+    def ring(self, *, urgent: bool) -> None:
+        """There is reason to look."""
+        self._rung.set()
+
+    async def wait(self) -> None:
+        """Until there has been news since the last wait. A checkpoint; when cancelled the ring is kept."""
+        await self._rung.wait()
+        self._rung = trio.Event()
 
 
 class Alarm:
@@ -100,13 +124,15 @@ class FanOuts:
         self.on_cancelled: Callable[[str | None], None] = _nobody
         """Called with the id of each fan-out that was cancelled somewhere; with None when any may have
         been."""
+        self.on_started: Callable[[str], None] = _nobody
+        """Called with the id of each fan-out that this process opens."""
         self.closed = False
         self._url = url
         self._news = keys.news(self.inbox)
         self._cancelled = keys.cancelled("")
         self._heartbeat = heartbeat
         self.events = events or Events()
-        self._alarms: dict[str, Alarm] = {}
+        self._listeners: dict[str, set[Listener]] = {}
         self._paces: dict[str, float] = {}
         """Seconds between two renewals of a record."""
         self._abandoned: dict[str, str] = {}
@@ -167,12 +193,13 @@ class FanOuts:
                 self.on_cancelled(text.removeprefix(self._cancelled))
                 continue
             id, _, urgency = text.removeprefix(self._news).partition(":")
-            if id in self._alarms:
-                self._alarms[id].ring(urgent=urgency == "now")
+            for listener in self._listeners.get(id, ()):
+                listener.ring(urgent=urgency == "now")
 
     def _wake_all(self) -> None:
-        for alarm in self._alarms.values():
-            alarm.ring(urgent=True)
+        for listeners in self._listeners.values():
+            for listener in listeners:
+                listener.ring(urgent=True)
 
     async def _do_chores(self) -> None:
         while True:
@@ -180,7 +207,7 @@ class FanOuts:
             with trio.move_on_after(min(self._heartbeat, *self._paces.values(), math.inf)):
                 await self._chores.wait()
             try:
-                await self.store.refresh(list(self._alarms))
+                await self.store.refresh(list(self._paces))
                 await self._cancel_abandoned()
                 await self._seal_unsealed()
             except RedisError as error:
@@ -198,7 +225,7 @@ class FanOuts:
     async def _seal_unsealed(self) -> None:
         for id in list(self._unsealed):
             try:
-                await self.store.close(id)
+                await self.store.close(id, cut=True)
             except FanOutRefused as error:
                 log.warning("a fan-out could not be sealed", fan_out=id, error=str(error))
             self._unsealed.discard(id)
@@ -208,13 +235,32 @@ class FanOuts:
     @contextmanager
     def waking(self, id: str, alarm: Alarm, *, ttl: int) -> Generator[None]:
         """Meanwhile the alarm rings when there is news, and the record is kept; ``ttl`` in ms."""
-        self._alarms[id], self._paces[id] = alarm, ttl / 3000
+        self._paces[id] = ttl / 3000
         if self._paces[id] < self._heartbeat:
             self._chores.set()
         try:
+            with self._told(id, alarm):
+                yield
+        finally:
+            del self._paces[id]
+
+    @contextmanager
+    def hearing(self, id: str) -> Generator[Ring]:
+        """Meanwhile the ring rings when there is news of a fan-out, once it was asked for; see `listen`."""
+        ring = Ring()
+        with self._told(id, ring):
+            yield ring
+
+    @contextmanager
+    def _told(self, id: str, listener: Listener) -> Generator[None]:
+        listeners = self._listeners.setdefault(id, set())
+        listeners.add(listener)
+        try:
             yield
         finally:
-            del self._alarms[id], self._paces[id]
+            listeners.discard(listener)
+            if not listeners:
+                self._listeners.pop(id, None)
 
     @contextmanager
     def last_wait(self) -> Generator[trio.CancelScope]:
@@ -256,4 +302,4 @@ class FanOuts:
 
 
 def _nobody(_id: str | None) -> None:
-    """Where no jobs run."""
+    """Where nobody wants to know."""

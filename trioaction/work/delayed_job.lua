@@ -1,15 +1,6 @@
 -- One delayed job that is due: into its queue, or where it is safe if it has none. `pass` is promote.lua's state.
+-- include: ../resque/queue_of.lua
 local POSTPONED = 60 -- seconds, until a job whose queue is no list is tried again
-
--- The queue that an element names. The pattern is how node-resque and we write it, and finds the queue of elements
--- that cjson does not read (lone surrogates, deep nesting) but a worker may.
-local function queue_of(raw)
-  local queue = string.match(raw, '^{"class":"[^"\\]*","queue":"([^"\\]+)","args":%[')
-  if queue then return queue end
-  local valid, element = pcall(cjson.decode, raw)
-  queue = valid and type(element) == 'table' and element.queue
-  return type(queue) == 'string' and queue ~= '' and queue or nil
-end
 
 -- Is the queue's key a list? Asked once in a run, which also makes the queue known.
 local function takes_jobs(keys, pass, queue)

@@ -36,12 +36,14 @@ if fits(keys.inflight(process), 'hash') then jobs = jobs_in_flight(keys.inflight
 -- In the first slice, where all are here that died together. Of one without a record nobody knows how it ended.
 if ARGV[3] ~= 'leave' and record[1] and not begun then suspected = note_deaths(keys, process, jobs, suspect) end
 -- Before its jobs: who waits for children has them cancelled before it runs again.
-local owned = keys.owned(process)
+local owned, sealed = keys.owned(process), {}
 for _, id in ipairs(fits(owned, 'set') and redis.call('SRANDMEMBER', owned, most) or {}) do
   local record = record_of(keys, id)
-  if record.inbox and record.inbox ~= '' then cancel_record(keys, id) else seal_record(keys, id) end
+  if record.inbox and record.inbox ~= '' then cancel_record(keys, id) else seal_record(keys, id, 1) end
   redis.call('SREM', owned, id)
+  sealed[id] = true
 end
+tell_all(keys, sealed)
 if fits(owned, 'set') and redis.call('EXISTS', owned) == 1 then return {'more', moved, problems, suspected} end
 local touched = {}
 for _, job in ipairs(jobs) do
@@ -50,7 +52,7 @@ for _, job in ipairs(jobs) do
   moved = moved + 1
 end
 touch_all(keys, touched)
-tell_owners(keys, touched)
+tell_all(keys, touched)
 if moved < #jobs then return {'more', moved, problems, suspected} end
 strike_off(keys, process, math.min(tonumber(slots) or 0, MAX_SLOTS), queues or '')
 return {'done', moved, problems, suspected}

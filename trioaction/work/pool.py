@@ -42,6 +42,7 @@ class Pool:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._sum_up)
             nursery.start_soon(self._keep_fan_outs)
+            nursery.start_soon(self._crew.notes.run, self._store)
             while not draining.is_set():
                 process = await self._joined(draining)
                 if process is not None:

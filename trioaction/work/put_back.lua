@@ -39,7 +39,7 @@ local function ends_here(keys, raw, touched)
 end
 
 -- Puts one of them back; jobs_in_flight's order brings the first popped to the very head. Where its queue is no
--- list any more it goes to a list of ours, and the queue's key into `problems`. `touched` is for touch_all() and tell_owners().
+-- list any more it goes to a list of ours, and the queue's key into `problems`. `touched` is for touch_all() and tell_all().
 local function put_back(keys, process, queues, job, problems, touched)
   if not ends_here(keys, job.raw, touched) then
     redis.pcall('SADD', keys.queues, job.queue)

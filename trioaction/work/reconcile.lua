@@ -34,5 +34,5 @@ for _, job in ipairs(jobs_in_flight(keys.inflight(process))) do
   end
 end
 touch_all(keys, touched)
-tell_owners(keys, touched)
+tell_all(keys, touched)
 return {'ok', held, strays, problems}
