@@ -1,10 +1,11 @@
-"""What an application declares: ``Action``, ``Task``, ``Backoff``, ``Web``, ``Middleware``, ``secret()``.
+"""What an application declares: ``Action``, ``Task``, ``Backoff``, ``Rate``, ``Web``, ``Middleware``.
 
 Declarations only: nothing here runs an action or does I/O. ``registry`` checks them at start-up.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -39,6 +40,20 @@ class Backoff:
         return min(self.longest, self.first * self.factor**doublings) * (1 - self.jitter * chance)
 
 
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most ``count`` starts in any ``per`` seconds (or a ``timedelta``), over the whole fleet."""
+
+    count: int
+    per: float | timedelta = 1.0
+
+    @property
+    def window(self) -> int:
+        """``per`` in whole milliseconds."""
+        seconds = self.per.total_seconds() if isinstance(self.per, timedelta) else self.per
+        return math.ceil(round(seconds * 1000, 6))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """How an action runs as a background job.
@@ -49,6 +64,12 @@ class Task:
     A job that fails is run again up to ``retries`` times, ``backoff`` later (a `Backoff`, or always the same
     seconds or ``timedelta``), if what it raised is one of ``retry_on`` and none of ``no_retry_on``. Inputs
     that do not fit the action are never tried again. Processes that die, and shutdowns, cost no attempt.
+
+    A job that has not started ``expires`` (seconds or a ``timedelta``) after it was enqueued, or was due, is
+    not run any more, but fails with `JobExpired`. This holds for each attempt.
+
+    ``rate`` is how many jobs of the action may start in a time: ``Rate(100, per=60)``. A job that must wait
+    holds up those behind it in its queue.
     """
 
     queue: str = ""
@@ -57,6 +78,8 @@ class Task:
     backoff: Backoff | float | timedelta = Backoff()
     retry_on: tuple[type[Exception], ...] = (Exception,)
     no_retry_on: tuple[type[Exception], ...] = ()
+    expires: float | timedelta | None = None
+    rate: Rate | None = None
 
     @property
     def interval(self) -> float | None:
@@ -64,6 +87,14 @@ class Task:
         if isinstance(self.frequency, timedelta):
             return self.frequency.total_seconds()
         return None if self.frequency is None else self.frequency / 1000
+
+    @property
+    def lifetime(self) -> int | None:
+        """``expires`` in milliseconds, or None for jobs that may start at any time."""
+        if self.expires is None:
+            return None
+        seconds = self.expires.total_seconds() if isinstance(self.expires, timedelta) else self.expires
+        return max(1, round(seconds * 1000))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ A frozen ``Settings`` is made once per process and passed down; nothing reads th
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import tomllib
@@ -21,6 +22,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
@@ -34,6 +36,11 @@ SECRETS = frozenset(ALIASES.values())
 """Settings with passwords in them: never shown."""
 MIB = 1024 * 1024
 DAY = 24 * 60 * 60
+MOST_STARTS = 1_000_000
+SHORTEST_WINDOW, LONGEST_WINDOW = 0.001, 365 * DAY
+"""Of a rate limit, in seconds."""
+_RATE = re.compile(r"(\d{1,9}) ?/ ?(\d{1,9}(?:\.\d{1,9})?)? ?(s|min|h|d)", re.ASCII)
+_UNITS = {"s": 1, "min": 60, "h": 3600, "d": DAY}
 _HOST = re.compile(r"\.?[\w-]+(\.[\w-]+)*", re.ASCII)
 
 
@@ -48,10 +55,40 @@ def _host(text: str) -> str:
     return text
 
 
+def _queue(name: str) -> str:
+    if name == "*" or "," in name or not name.strip():
+        raise ValueError("a rate is of one queue, which is text without a comma, and not *")
+    return name
+
+
 class Section(BaseModel):
     """A table of ``trioaction.toml``: unknown keys are errors, values never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class QueueRate(Section):
+    """How many jobs of a queue may start in ``per`` seconds; written ``"10/s"`` or ``"100/60s"``."""
+
+    count: int = Field(ge=1, le=MOST_STARTS)
+    per: float = Field(ge=SHORTEST_WINDOW, le=LONGEST_WINDOW)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, text: Any) -> Any:
+        found = _RATE.fullmatch(text) if isinstance(text, str) else None
+        if found is None:
+            raise ValueError('a rate is jobs per time, like "10/s", "100/60s", "5/min", "200/h" or "1/d"')
+        return {"count": int(found[1]), "per": float(found[2] or 1) * _UNITS[found[3]]}
+
+    @model_serializer
+    def _text(self) -> str:
+        return f"{self.count}/{self.per:.10g}s" if self.per != 1 else f"{self.count}/s"
+
+    @property
+    def window(self) -> int:
+        """``per`` in whole milliseconds."""
+        return math.ceil(round(self.per * 1000, 6))
 
 
 class TaskSettings(Section):
@@ -70,6 +107,7 @@ class TaskSettings(Section):
     max_parked: int = Field(default=1000, ge=1)
     failed_max: int = Field(default=100_000, ge=0)
     failed_age: float = Field(default=180 * DAY, ge=0)
+    rates: dict[Annotated[str, AfterValidator(_queue)], QueueRate] = {}
 
     @model_validator(mode="after")
     def _beats_within_the_lease(self) -> TaskSettings:
@@ -100,6 +138,7 @@ class WebSettings(Section):
     max_values: int = Field(default=100_000, ge=1)
     max_headers: int = Field(default=16 * 1024, ge=1024)
     max_connections: int = Field(default=1000, ge=1)
+    max_streams: int = Field(default=100, ge=0)
     request_timeout: float = Field(default=30, gt=0)
     keep_alive: float = Field(default=5, gt=0)
     allowed_hosts: list[Annotated[str, AfterValidator(_host)]] = []

@@ -17,7 +17,8 @@ from typing import Any, cast, get_args
 from pydantic import BaseModel, RootModel
 from pydantic.errors import PydanticUserError
 
-from trioaction.action import Action, Backoff, HttpMethod, Middleware, Task, Web
+from trioaction.action import Action, Backoff, HttpMethod, Middleware, Rate, Task, Web
+from trioaction.config import LONGEST_WINDOW, MOST_STARTS, SHORTEST_WINDOW
 from trioaction.inputs import RESERVED, accepted_names, required_names, takes_any_name
 from trioaction.lifespan import Lifespan
 
@@ -177,6 +178,8 @@ def _task_problems(task: Any, model: type[BaseModel] | None) -> Iterator[str]:
     yield from _queue_problems(task.queue)
     yield from _frequency_problems(task.frequency)
     yield from _retry_problems(task)
+    yield from _expiry_problems(task.expires)
+    yield from _rate_problems(task.rate)
     required = required_names(model) if model and task.frequency is not None else []
     if required:
         yield (
@@ -198,6 +201,31 @@ def _frequency_problems(frequency: Any) -> Iterator[str]:
     value = seconds_of(frequency)
     if value is not None and not (_is_number(value) and value > 0):
         yield f"frequency = {frequency!r}: it must be milliseconds or a timedelta, and above 0"
+
+
+def _expiry_problems(expires: Any) -> Iterator[str]:
+    seconds = seconds_of(expires)
+    if seconds is not None and not (_is_between(seconds, 0, LONGEST_BACKOFF) and seconds > 0):
+        yield (
+            f"expires = {expires!r}: it must be seconds or a timedelta, above 0 and at most a year "
+            f"({LONGEST_BACKOFF} s)"
+        )
+
+
+def _rate_problems(rate: Any) -> Iterator[str]:
+    if rate is None:
+        return
+    if not isinstance(rate, Rate):
+        yield f"rate = {rate!r}: it must be a Rate, like Rate(100, per=60)"
+        return
+    count: Any = rate.count
+    if type(count) is not int or not 1 <= count <= MOST_STARTS:
+        yield f"rate has count = {count!r}: it must be a whole number from 1 to {MOST_STARTS}"
+    if not _is_between(seconds_of(rate.per), SHORTEST_WINDOW, LONGEST_WINDOW):
+        yield (
+            f"rate has per = {rate.per!r}: it must be seconds or a timedelta, at least {SHORTEST_WINDOW} s "
+            f"and at most a year ({LONGEST_WINDOW} s)"
+        )
 
 
 def _retry_problems(task: Task) -> Iterator[str]:

@@ -27,6 +27,7 @@
     ├── ResultTooLarge                  500     1   a child returned more than its fan-out keeps
     ├── JobError                        500     1   a job element that cannot be run as it is
     ├── PoisonJob                       500     1   a job that killed its process again and again
+    ├── JobExpired                      500     1   a job that had not started when its time was up
     ├── ResultNotJson                   500     1   an action returned what JSON cannot carry
     ├── ServerFailed                    500     1   a mistake of the server itself; the log has the traceback
     └── ActionCrashed                   500     1   any other exception of an action; shows no internals
@@ -306,6 +307,13 @@ class PoisonJob(TrioactionError):
             f"The process that ran this job was lost {deaths} times while it ran no other job: it died, or "
             "was not heard of for longer than its lease"
         )
+
+
+class JobExpired(TrioactionError):
+    """A job that is not run any more: it had not started when its time was up, ``late`` seconds ago."""
+
+    def __init__(self, late: float) -> None:
+        super().__init__(f"The job was not run: when its turn came, its time had been up for {late} s")
 
 
 class ResultNotJson(TrioactionError):

@@ -159,6 +159,12 @@ POISON_JOB = Event(
     "a job was given up: its process was lost again and again",
     (_counter("poison_jobs", "Jobs that failed because their process was lost each time that they ran."),),
 )
+JOB_EXPIRED = Event(
+    _JOBS,
+    WARNING,
+    "a job was not run, because it had not started when its time was up",
+    (_counter("expired_jobs", "Jobs that failed because their action's `expires` had passed.", "action"),),
+)
 
 # the fleet
 
@@ -288,6 +294,9 @@ REDIS_BACK = Event(
 _WEBSOCKETS = _gauge("websockets", "Websockets that are open.")
 WEBSOCKET_OPENED = Event(_WEB, DEBUG, "websocket opened", (Adds(_WEBSOCKETS),))
 WEBSOCKET_CLOSED = Event(_WEB, DEBUG, "websocket closed", (Adds(_WEBSOCKETS, -1),))
+_STREAMS = _gauge("event_streams", "Clients that look on at the progress of a fan-out.")
+STREAM_OPENED = Event(_WEB, DEBUG, "event stream opened", (Adds(_STREAMS),))
+STREAM_CLOSED = Event(_WEB, DEBUG, "event stream closed", (Adds(_STREAMS, -1),))
 CALL_REFUSED = Event(
     _WEB,
     DEBUG,

@@ -87,9 +87,9 @@ class Booted:
     async def run_jobs(self, *, seconds: float = 30) -> None:
         """Run the jobs that are queued, and those that they enqueue, until none is left. A checkpoint.
 
-        Retries are among them: they run at once, whatever their backoff. For an application booted without
-        workers. Raises `trio.TooSlowError` after ``seconds``; when cancelled, what runs goes back to its
-        queue.
+        Retries are among them: they run at once, whatever their backoff; and no rate limit is kept. For an
+        application booted without workers. Raises `trio.TooSlowError` after ``seconds``; when cancelled, what
+        runs goes back to its queue.
         """
         runtime = self.runtime
         tasks = runtime.settings.tasks
@@ -107,7 +107,7 @@ class Booted:
             with trio.fail_after(seconds), lone_error_ungrouped():
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(worker.run)
-                    nursery.start_soon(run_pool, runtime, worker, trio.Event())
+                    nursery.start_soon(partial(run_pool, runtime, worker, trio.Event(), rated=False))
                     while await self._busy(retries=True):
                         await self._hurry_retries()  # also while jobs run: they may wait for such children
                         await trio.sleep(0.005)

@@ -23,6 +23,7 @@ from trioaction.work.identity import this_process
 from trioaction.work.membership import Membership
 from trioaction.work.pool import Pool
 from trioaction.work.quiet import Quiet
+from trioaction.work.rates import limits_of
 
 
 @dataclass
@@ -78,10 +79,11 @@ async def working(
                 bell=bell,
                 settings=tasks,
                 tally=tally,
+                limits=limits_of(tasks, registry),
                 quiet=quiet or Quiet(),
                 fan_outs=fan_outs,
             )
-            actions = Actions(registry, transport, keys, FanOutSettings(), member.join, fan_outs=fan_outs)
+            actions = Actions(registry, transport, keys, FanOutSettings(), fan_outs)
             it = Working(
                 fleet, member, actions, Pool(crew, Store(transport, keys)), tally, fan_outs, executor
             )

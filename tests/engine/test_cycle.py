@@ -83,7 +83,7 @@ async def test_the_same_sequence_again_changes_nothing_and_answers_the_same(
         await fleet.push("q", *(element(n) for n in range(5)))
         (job, *_) = (await cycle.exchange([], [1], NOW)).popped
         words = done(job).words
-        args = (namespace, id, 30_000, 2, "now", "", "q", 0, 1, 2, len(words), *words, 3, 2, "q")
+        args = (namespace, id, 30_000, 2, "now", "", "q", 0, 1, 2, 0, len(words), *words, 3, 2, "q")
         first = await CYCLE.run(fleet.transport, (), args)
         again = await CYCLE.run(fleet.transport, (), args)
         assert first[2] == again[2] == [b"2", b"q", element(1), b"3", b"q", element(2)]
@@ -98,7 +98,7 @@ async def test_the_same_sequence_again_answers_nothing_of_other_exchanges(
         id, cycle = await fleet.member(slots=2)
         await fleet.push("q", element(1))
         await cycle.exchange([], [1], NOW)
-        args = (namespace, id, 30_000, 2, "now", "", "q", 0, 0, 2, 2, 1, "q")
+        args = (namespace, id, 30_000, 2, "now", "", "q", 0, 0, 2, 0, 2, 1, "q")
         for _ in range(2):
             assert (await CYCLE.run(fleet.transport, (), args))[2] == []
 
@@ -109,7 +109,7 @@ async def test_a_lower_sequence_that_arrives_late_writes_nothing(redis_url: str,
         await cycle.exchange([], [], NOW)
         await cycle.reconcile([])
         await fleet.push("q", element(1))
-        args = (namespace, id, 30_000, 1, "now", "", "q", 0, 0, 1, 1, "q")
+        args = (namespace, id, 30_000, 1, "now", "", "q", 0, 0, 1, 0, 1, "q")
         assert await CYCLE.run(fleet.transport, (), args) == [b"stale"]
         assert await fleet.list(fleet.keys.queue("q")) == [element(1)]
 

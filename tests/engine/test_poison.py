@@ -151,7 +151,7 @@ async def test_a_suspect_whose_reply_was_lost_is_told_of_again(redis_url: str, n
         await fleet.push("q", element(1), element(2))
         await die(fleet, element(1))
         id, _ = await fleet.member(slots=3)
-        args = (namespace, id, 30_000, 1, "now", "", "q", 0, 0, 3, 3, 2, 1, "q")
+        args = (namespace, id, 30_000, 1, "now", "", "q", 0, 0, 3, 0, 3, 2, 1, "q")
         first = await CYCLE.run(fleet.transport, (), args)
         assert first[2:6] == [[b"1", b"q", element(1)], b"", [], 1]
         await fleet.transport.call("DEL", fleet.keys.deaths)  # what others do meanwhile does not matter
@@ -164,7 +164,7 @@ async def test_an_exchange_sent_again_knows_only_a_suspect_of_its_own(redis_url:
         await die(fleet, element(1))
         id, cycle = await fleet.member(slots=2)
         await cycle.exchange([], [1], NOW)
-        args = (namespace, id, 30_000, 2, "now", "", "q", 0, 0, 1, 2, "q")
+        args = (namespace, id, 30_000, 2, "now", "", "q", 0, 0, 1, 0, 2, "q")
         for _ in range(2):
             answer = await CYCLE.run(fleet.transport, (), args)
             assert (answer[2], answer[5]) == ([b"2", b"q", element(2)], -1)

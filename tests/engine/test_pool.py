@@ -519,7 +519,7 @@ async def test_outcomes_too_large_for_one_exchange_keep_their_slots(redis_url: s
         await until(lambda: it.pool.running == 30)
         all_end.set()
         await until(partial(all_done, it))
-        status = await it.actions.fan_out_status(result.fan_out_id, limit=0)
+        status = await it.actions.fan_out_status(result.fan_out_id, results=None)
         assert (status.completed, status.failed) == (90, 0)
         assert it.tally.processed == 90
 

@@ -25,6 +25,7 @@ local function keys_of(namespace)
     recurring = own .. 'recurring',
     guard = function(action) return own .. 'guard:' .. action end,
     retry = own .. 'retry',
+    rate = function(kind, name) return own .. 'rate:' .. kind .. ':' .. name end,
     deaths = own .. 'deaths',
     blamed = function(id) return own .. 'blamed:' .. id end,
     stranded_jobs = own .. 'stranded:jobs',

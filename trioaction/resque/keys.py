@@ -113,6 +113,10 @@ class Keys:
         """Sorted set of the job elements that wait for their next attempt, by when it is due in Unix ms."""
         return self.own("retry")
 
+    def rate(self, kind: str, name: str) -> str:
+        """List of the Unix ms of the latest starts of a ``queue``'s or an ``action``'s jobs."""
+        return self.own(f"rate:{kind}:{name}")
+
     @property
     def deaths(self) -> str:
         """Hash, SHA-1 of a job element to how often a process died with it: beside other jobs, and alone."""

@@ -24,6 +24,7 @@ MAX_ELEMENT = 1024 * 1024
 """Bytes of the largest job that we enqueue: as many as one registration of a batch may carry."""
 MAX_TRACE_LINES = 100
 FAN_OUT_ID, FAN_OUT_INDEX, JOB_ID, ATTEMPT = "_fanOutId", "_fanOutIndex", "_jobId", "_attempt"
+EXPIRES_AT = "expires_at"
 _FAN_OUT_ID = re.compile(r"[0-9a-f]{32}")
 _CHILD_AS_WE_WRITE_IT = re.compile(
     rb'\{"class":"[^"\\]*","queue":"[^"\\]*","args":\[\{"_fanOutId":"([0-9a-f]{32})"'
@@ -41,13 +42,17 @@ class Child:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job element, read: ``inputs`` are the caller's, without our fields; ``attempt`` counts from 1."""
+    """A job element, read: ``inputs`` are the caller's, without our fields; ``attempt`` counts from 1.
+
+    It is not to start after ``expires_at`` (Unix ms), if there is one.
+    """
 
     action: str
     inputs: dict[str, Any]
     child: Child | None = None
     job_id: str | None = None
     attempt: int = 1
+    expires_at: int | None = None
 
 
 def refuse_reserved(inputs: Mapping[str, Any]) -> None:
@@ -72,8 +77,10 @@ def encode(
     *,
     child: Child | None = None,
     job_id: str | None = None,
+    expires_at: int | None = None,
 ) -> bytes:
-    """One job element. Our fields come first in its argument, where scripts find them at once.
+    """One job element. Our fields come first in its argument, where scripts find them at once; ``expires_at``
+    comes last and outside, where other programs do not take it for an input.
 
     Raises InvalidInput for inputs that are not JSON, PayloadTooLarge over ``MAX_ELEMENT``.
     """
@@ -83,8 +90,11 @@ def encode(
     if job_id is not None:
         values[JOB_ID] = job_id
     values.update(inputs)
+    fields: dict[str, Any] = {"class": action, "queue": queue, "args": [values]}
+    if expires_at is not None:
+        fields[EXPIRES_AT] = expires_at
     try:
-        element = encode_value({"class": action, "queue": queue, "args": [values]}).encode()
+        element = encode_value(fields).encode()
     except UnicodeEncodeError as error:
         raise InvalidInput([FieldError("inputs", f"not valid Unicode: {error.reason}")]) from None
     if len(element) > MAX_ELEMENT:
@@ -107,7 +117,9 @@ def decode(raw: bytes) -> Job:
     action = fields.get("class")
     if not isinstance(action, str) or not action:
         raise JobError("The job has no class, which names the action to run")
-    return _job(action, _inputs(fields.get("args", [])))
+    expires_at = fields.get(EXPIRES_AT)
+    expires = expires_at if type(expires_at) is int and expires_at > 0 else None  # another program's is none
+    return _job(action, _inputs(fields.get("args", [])), expires)
 
 
 def _inputs(args: Any) -> dict[str, Any]:
@@ -121,9 +133,9 @@ def _inputs(args: Any) -> dict[str, Any]:
     return cast("dict[str, Any]", values[0])
 
 
-def _job(action: str, inputs: dict[str, Any]) -> Job:
+def _job(action: str, inputs: dict[str, Any], expires_at: int | None) -> Job:
     if not any(key[:1] == "_" for key in inputs):
-        return Job(action, inputs)
+        return Job(action, inputs, expires_at=expires_at)
     job_id, attempt = inputs.get(JOB_ID), inputs.get(ATTEMPT)
     own = {key: value for key, value in inputs.items() if not RESERVED.fullmatch(key)}
     return Job(
@@ -132,6 +144,7 @@ def _job(action: str, inputs: dict[str, Any]) -> Job:
         _child(inputs),
         job_id if isinstance(job_id, str) else None,
         attempt if type(attempt) is int and attempt > 0 else 1,
+        expires_at,
     )
 
 

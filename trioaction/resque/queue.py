@@ -6,7 +6,8 @@ Every push names its queue in the set of all queues in the same write, as every 
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import TypeVar
 
 import trio
 
@@ -18,6 +19,7 @@ from trioaction.resque.keys import Keys
 MAX_PUSH = 1000
 """Most elements of one RPUSH: Redis serves nobody else meanwhile."""
 MAX_PUSH_BYTES = 1024 * 1024
+T = TypeVar("T")
 _QUEUE = re.compile(r"[^,\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,200}")
 
 
@@ -42,18 +44,35 @@ async def push_many(transport: Transport, keys: Keys, elements: Mapping[str, Seq
     """
     await trio.lowlevel.checkpoint()
     for queue, jobs in elements.items():
-        for chunk in _chunks(jobs):
+        for chunk in chunks(jobs):
             push: tuple[Argument, ...] = ("RPUSH", keys.queue(queue), *chunk)
             await transport.pipeline([("SADD", keys.queues, queue), push])
 
 
-def _chunks(elements: Sequence[bytes]) -> Generator[Sequence[bytes]]:
+async def push_together(
+    transport: Transport, keys: Keys, elements: Mapping[str, Sequence[bytes]]
+) -> dict[str, Exception]:
+    """Enqueue the jobs of several queues in one transaction; returns the queues that took none, and why.
+
+    A checkpoint; when cancelled, or when the connection is lost, late, all or none may be enqueued. Raises
+    what Redis answers if it takes none at all.
+    """
+    pushes = [("RPUSH", keys.queue(queue), *jobs) for queue, jobs in elements.items()]
+    named = ("SADD", keys.queues, *elements)
+    *_, ended = await transport.pipeline([("MULTI",), named, *pushes, ("EXEC",)])
+    replies = zip(elements, ended[1:], strict=True)
+    return {queue: reply for queue, reply in replies if isinstance(reply, Exception)}
+
+
+def chunks(elements: Sequence[T], weight_of: Callable[[T], int] = len) -> Generator[Sequence[T]]:
+    """Pieces of at most 1,000 jobs and 1 MiB (one job at least)."""
     first, weight = 0, 0
     for at, element in enumerate(elements):
-        if at > first and (at - first == MAX_PUSH or weight + len(element) > MAX_PUSH_BYTES):
+        size = weight_of(element)
+        if at > first and (at - first == MAX_PUSH or weight + size > MAX_PUSH_BYTES):
             yield elements[first:at]
             first, weight = at, 0
-        weight += len(element)
+        weight += size
     if first < len(elements):
         yield elements[first:]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -14,7 +14,9 @@ from trioaction.redis.doorbell import Doorbell
 from trioaction.redis.transport import Transport
 from trioaction.resque.keys import Keys
 from trioaction.work.membership import Membership
+from trioaction.work.notes import Notes
 from trioaction.work.quiet import Quiet
+from trioaction.work.rates import Limit
 
 
 @dataclass(slots=True)
@@ -69,7 +71,9 @@ class Crew:
     bell: Doorbell
     settings: TaskSettings
     tally: Tally
+    limits: Sequence[Limit] = ()
     events: Events = field(default_factory=Events)
     quiet: Quiet = field(default_factory=Quiet)
     clock: Callable[[], float] = time.time
     fan_outs: FanOutNews = field(default_factory=NoNews)
+    notes: Notes = field(default_factory=Notes)

@@ -2,12 +2,13 @@
 --
 -- KEYS: none; all are made from the namespace.
 -- ARGV: namespace, process id, lease in ms, sequence, run_at, the queue that had the last turn of "*", all queues of the
---   process joined by ",", number of moves, of outcomes and of free slots; then the moves (see move.lua), the outcomes (see
---   finish.lua), the free slots (highest first) and the queues to pop from.
+--   process joined by ",", number of moves, of outcomes, of free slots and of limits; then the limits (see rates.lua), the
+--   moves (see move.lua), the outcomes (see finish.lua), the free slots (highest first) and the queues to pop from.
 -- Returns {"gone"} if the process has no record (any more), {"stale"} for a sequence below the last one, else
---   {"ok", codes, popped, last queue, problems, suspect, cut}: codes has one text per outcome ("" if all is well), popped is
---   flat triples slot, queue, raw; problems are keys of the wrong type; suspect is -1, or how often the last job popped died
---   alone; cut is 1 if so many jobs were dropped that the queues were not looked through.
+--   {"ok", codes, popped, last queue, problems, suspect, cut, wait}: codes has one text per outcome ("" if all is well), popped
+--   is flat triples slot, queue, raw; problems are keys of the wrong type; suspect is -1, or how often the last job popped
+--   died alone; cut is 1 if so many jobs were dropped that the queues were not looked through; wait is -1, or the ms until
+--   the first limit has room again that has kept jobs in their queues.
 -- Idempotent: the same sequence again changes nothing and answers what the free slots hold from the first time.
 -- include: ../resque/keys.lua
 -- include: ../fanout/identity.lua
@@ -36,7 +37,8 @@ if not last then return {'gone'} end
 if tonumber(sequence) < tonumber(last) then return {'stale'} end
 redis.call('HLEN', keys.inflight(process)) -- an error if it is no hash, before a job is taken that could not be kept
 
-local moves, outcomes, frees, first = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10]), 11
+local moves, outcomes, frees, limits = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
+local first = 12 + 4 * limits
 local starts, first_free = outcomes_from(ARGV, first + 3 * moves, outcomes)
 local free, queues = {}, {}
 for at = first_free, first_free + frees - 1 do free[#free + 1] = ARGV[at] end
@@ -45,11 +47,11 @@ for at = first_free + frees, #ARGV do queues[#queues + 1] = ARGV[at] end
 local cycle = {
   process = process, sequence = sequence, run_at = ARGV[5], last_queue = ARGV[6], queues = ARGV[7],
   inflight = keys.inflight(process), free = free, ended = {}, filled = {}, touched = {}, popped = {}, problems = {},
-  bytes = 0, completed = 0, failed = 0, cancelled = 0, dropped = 0,
+  bytes = 0, completed = 0, failed = 0, cancelled = 0, dropped = 0, limits = limits_from(ARGV, 12, limits),
 }
 
 if sequence == last then
-  return {'ok', no_codes(outcomes), popped_before(cycle), cycle.last_queue, {}, suspect_of(suspect, sequence) or -1, 1}
+  return {'ok', no_codes(outcomes), popped_before(cycle), cycle.last_queue, {}, suspect_of(suspect, sequence) or -1, 1, -1}
 end
 
 redis.call('HSET', keys.process(process), 'seq', sequence)
@@ -57,9 +59,11 @@ cycle.wary = redis.call('EXISTS', keys.deaths) == 1
 move_all(keys, process, cycle.queues, ARGV, first, moves)
 local codes = finish_all(keys, cycle, ARGV, starts)
 if #free > 0 then pop_all(keys, cycle, queues) end
+keep_starts(cycle)
 if cycle.suspect then hold_suspect(keys, process, sequence, cycle.suspect) end
 free_places(keys, cycle)
 count_all(keys, cycle)
 touch_all(keys, cycle.touched)
-tell_owners(keys, cycle.touched)
-return {'ok', codes, cycle.popped, cycle.last_queue, cycle.problems, cycle.suspect or -1, cycle.dropped >= MAX_DROPPED and 1 or 0}
+tell_all(keys, cycle.touched)
+local cut = cycle.dropped >= MAX_DROPPED and 1 or 0
+return {'ok', codes, cycle.popped, cycle.last_queue, cycle.problems, cycle.suspect or -1, cut, cycle.wait or -1}

@@ -15,6 +15,7 @@ from trioaction.redis.scripts import Script
 from trioaction.redis.transport import Transport
 from trioaction.resque.keys import Keys, queues_word
 from trioaction.resque.payload import js_date
+from trioaction.work.rates import Limit
 
 CYCLE, RECONCILE = (Script(__file__, name) for name in ("cycle.lua", "reconcile.lua"))
 MAX_ITEMS = 500
@@ -99,13 +100,15 @@ class Exchange:
     """The answer: the fate of each outcome ("" if applied in full), new jobs, keys of a wrong type.
 
     A suspect is the last of the new jobs, and there may be more behind it. ``cut``: so many children of
-    cancelled fan-outs were dropped that not all queues were looked through.
+    cancelled fan-outs were dropped that not all queues were looked through. ``wait``: in how many seconds
+    there is room within a rate limit that has kept jobs in their queues; None if none has.
     """
 
     codes: list[str]
     popped: list[Popped]
     problems: list[str]
     cut: bool = False
+    wait: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +123,21 @@ class Cycle:
     """The exchanges of one membership; one at a time."""
 
     def __init__(
-        self, transport: Transport, keys: Keys, process: str, queues: Sequence[str], lease_ms: int
+        self,
+        transport: Transport,
+        keys: Keys,
+        process: str,
+        queues: Sequence[str],
+        lease_ms: int,
+        *,
+        limits: Sequence[Limit] = (),
     ) -> None:
         self._transport = transport
         self._namespace = keys.namespace
         self._process = process
         self._queues = queues
         self._lease_ms = lease_ms
+        self._limits = limits
         self._sequence = 0
         self._last_queue: bytes = b""
         self._run_at = (0, "")
@@ -157,8 +168,11 @@ class Cycle:
                 self._last_queue,
                 queues_word(self._queues),
             ),
-            *(len(moves), len(outcomes), len(free)),
+            *(len(moves), len(outcomes), len(free), len(self._limits) if free else 0),
         ]
+        if free:
+            for limit in self._limits:
+                args += limit
         for move in moves:
             args += move
         for outcome in outcomes:
@@ -174,6 +188,7 @@ class Cycle:
             self._popped(reply[2], reply[5]),
             _texts(reply[4]),
             bool(reply[6]),
+            reply[7] / 1000 if reply[7] >= 0 else None,
         )
 
     async def reconcile(

@@ -11,13 +11,22 @@ import time
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 
 import trio
 
 from trioaction.connection import Connection, JobContext
-from trioaction.errors import InvalidInput, JobError, PoisonJob, ResultNotJson, TrioactionError
+from trioaction.errors import (
+    InvalidInput,
+    JobError,
+    JobExpired,
+    PoisonJob,
+    ResultNotJson,
+    TrioactionError,
+)
 from trioaction.events import (
     CHILD_CANCELLED,
+    JOB_EXPIRED,
     JOB_RETRIED,
     POISON_JOB,
     SLOW_JOB,
@@ -32,6 +41,7 @@ from trioaction.outcome import Outcome
 from trioaction.resque.keys import worker_name
 from trioaction.resque.payload import Job, action_of, child_of, decode, failed_entry, next_attempt
 from trioaction.work.cycle import Completion, Place, Popped
+from trioaction.work.notes import Notes
 from trioaction.work.retries import retry_in
 from trioaction.work.slot import Slot
 
@@ -53,6 +63,7 @@ class Performer:
         clock: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
         events: Events | None = None,
+        notes: Notes | None = None,
     ) -> None:
         self._executor = executor
         self._process = process
@@ -61,6 +72,7 @@ class Performer:
         self._clock = clock
         self._chance = chance
         self._events = events or Events()
+        self._notes = notes or Notes()
 
     async def perform(self, popped: Popped, slot: Slot) -> Completion:
         """Run a job to its end. A checkpoint if the action is one.
@@ -76,6 +88,9 @@ class Performer:
             error = PoisonJob(popped.deaths)
             self._events.tell(POISON_JOB, action=job.action, queue=popped.queue, deaths=popped.deaths)
             return self._completion(popped, slot, job, Outcome(error=error, exception=error))
+        expired = self._expired(popped, job)
+        if expired is not None:
+            return self._completion(popped, slot, job, Outcome(error=expired, exception=expired))
         outcome = await self._executor.execute(
             job.action, job.inputs, self._connection(popped, job), deadline=slot
         )
@@ -104,18 +119,31 @@ class Performer:
 
     def cancelled(self, popped: Popped, place: Place) -> Completion:
         """The end of the child of a cancelled fan-out, if it came to no other one."""
-        child, action = child_of(popped.raw), action_of(popped.raw)
+        child, action = child_of(popped.raw), self._known(action_of(popped.raw))
         assert child is not None
-        known = action if action in self._executor.registry else UNKNOWN
-        self._events.tell(CHILD_CANCELLED, action=known, fan_out=child.fan_out_id)
+        self._events.tell(CHILD_CANCELLED, action=action, fan_out=child.fan_out_id)
         return Completion(place, popped.token, fan_out=child.fan_out_id, child_index=child.index)
+
+    def _expired(self, popped: Popped, job: Job) -> JobExpired | None:
+        """Why the job is not run, if it is too late for it; asked before each attempt."""
+        now = self._clock() * 1000
+        if job.expires_at is None or now <= job.expires_at:
+            return None
+        late = round((now - job.expires_at) / 1000, 3)
+        self._events.tell(JOB_EXPIRED, action=self._known(job.action), queue=popped.queue, late=late)
+        return JobExpired(late)
+
+    def _known(self, action: str) -> str:
+        """The action as a label: anybody may push a job with any name."""
+        return action if action in self._executor.registry else UNKNOWN
 
     def _connection(self, popped: Popped, job: Job) -> Connection:
         worker = worker_name(self._process, popped.slot)
         child = job.child
         fan_out, index = (None, None) if child is None else (child.fan_out_id, child.index)
         context = JobContext(popped.queue, worker, fan_out, index, job.attempt)
-        return Connection("task", f"job:{worker}:{popped.token}", job=context)
+        report = None if child is None else partial(self._notes.keep, child)
+        return Connection("task", f"job:{worker}:{popped.token}", job=context, on_report=report)
 
     def _completion(self, popped: Popped, slot: Slot, job: Job, outcome: Outcome) -> Completion:
         place = slot.place  # where the job is now: it may have been parked
@@ -147,6 +175,10 @@ class Performer:
         seconds = retry_in(registry.get(job.action).task, job.attempt, error, self._chance())
         if seconds is None:
             return None
+        delay = math.ceil(seconds * 1000)
+        due = math.ceil(self._clock() * 1000) + delay
+        if job.expires_at is not None and due > job.expires_at:
+            return None  # it could not start any more, and this error says more than that it was too late
         attempt, job_id = job.attempt + 1, job.job_id or uuid.uuid4().hex
         try:
             element = next_attempt(popped.raw, queue=popped.queue, attempt=attempt, job_id=job_id)
@@ -159,8 +191,6 @@ class Performer:
             "error": type(error).__name__,
         }
         self._events.tell(JOB_RETRIED, action=job.action, queue=popped.queue, **about)
-        delay = math.ceil(seconds * 1000)
-        due = math.ceil(self._clock() * 1000) + delay
         fan_out, index = ("", 0) if job.child is None else (job.child.fan_out_id, job.child.index)
         child = (fan_out, index, b"")
         return Completion(place, popped.token, b"", *child, *_recurring(job), element, due, delay)

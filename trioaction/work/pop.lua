@@ -1,6 +1,8 @@
 -- Pops jobs into free slots: first to last queue in strict priority, the queues behind "*" in turn. A suspect is the last.
 -- include: suspects.lua
 -- include: drop.lua
+-- include: rates.lua
+-- include: within_limits.lua
 local MAX_BYTES = 1048576 -- of one reply, about; at least one job is popped
 local FIRST_POP = 2 -- jobs, while it is not known how large they are
 
@@ -31,14 +33,22 @@ local function fill(keys, cycle, queue, raws, ids, indexes)
   end
   redis.call('HSET', cycle.inflight, unpack(entries))
   redis.call('MSET', unpack(records))
+  if cycle.limits then count_starts(cycle.limits, queue, raws) end
   for at = 1, #raws do
     if ids[at] then mark_started(keys, ids[at], indexes[at], cycle.touched) end
   end
 end
 
--- Pops at most `most` jobs of a queue; how many there were, with dropped ones (none, too, if its key is no list).
+local function pop_raw(keys, cycle, queue, most)
+  if most == 0 then return false end
+  if cycle.limits and cycle.limits.of_actions then return pop_within_limits(keys, cycle, queue, most) end
+  return redis.pcall('LPOP', keys.queue(queue), most)
+end
+
+-- Pops at most `most` jobs of a queue; how many there were, with dropped ones (none, too, if its key is no list, or if the
+-- first one must wait for a limit).
 local function pop_some(keys, cycle, queue, most)
-  local raws = redis.pcall('LPOP', keys.queue(queue), portion(cycle, most))
+  local raws = pop_raw(keys, cycle, queue, math.min(portion(cycle, most), room_of(keys, cycle, queue)))
   if not raws then return 0 end
   if raws.err then
     cycle.problems[#cycle.problems + 1] = keys.queue(queue)

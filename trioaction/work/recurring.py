@@ -108,10 +108,11 @@ class Recurring:
         """Start one run: the script's code and key, and when (ms) to look again."""
         action, queue, job_id = recurrence.action, recurrence.queue, uuid.uuid4().hex
         ran, left_out = fired(plan, turn.now), skipped(plan, turn.now)
+        expires_at = None if recurrence.lifetime is None else ran.last + recurrence.lifetime
         args = (
             *(self._keys.namespace, turn.process, self._lease_ms),
             *(action, turn.raws.get(action, b""), ran.encode(), left_out.encode()),
-            *(queue, encode(action, queue, {}, job_id=job_id)),
+            *(queue, encode(action, queue, {}, job_id=job_id, expires_at=expires_at)),
             *(job_id, recurrence.guarded_for(self._lease_ms)),
         )
         reply = cast("list[bytes]", await FIRE.run(self._transport, (), args, retry=True))

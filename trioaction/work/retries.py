@@ -7,9 +7,17 @@ from datetime import timedelta
 from typing import cast
 
 from trioaction.action import Backoff, Task
-from trioaction.errors import FanOutCancelled, InvalidInput, JobError, PoisonJob, ResultNotJson, UnknownAction
+from trioaction.errors import (
+    FanOutCancelled,
+    InvalidInput,
+    JobError,
+    JobExpired,
+    PoisonJob,
+    ResultNotJson,
+    UnknownAction,
+)
 
-FINAL = (InvalidInput, UnknownAction, JobError, PoisonJob, ResultNotJson, FanOutCancelled)
+FINAL = (InvalidInput, UnknownAction, JobError, PoisonJob, JobExpired, ResultNotJson, FanOutCancelled)
 """Errors that another attempt would meet again, or that say that none is wanted."""
 
 

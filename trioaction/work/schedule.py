@@ -27,12 +27,16 @@ _FIELDS = ("due", "last", "interval", "seen")
 
 @dataclass(frozen=True, slots=True)
 class Recurrence:
-    """What an action declares: a run per ``interval`` into ``queue``, ended after ``timeout`` (0 = never)."""
+    """What an action declares: a run per ``interval`` into ``queue``, ended after ``timeout`` (0 = never).
+
+    A run that has not started ``lifetime`` after it was due is not to start; None: it may start at any time.
+    """
 
     action: str
     queue: str
     interval: int
     timeout: int
+    lifetime: int | None = None
 
     def guarded_for(self, lease: int) -> int:
         """How long a run that never reports its end counts as running."""
@@ -74,7 +78,8 @@ def recurrences(specs: Iterable[ActionSpec], default_timeout: float) -> list[Rec
             continue
         timeout = default_timeout if spec.timeout is None else spec.timeout
         interval = max(1, round(spec.task.interval * 1000))
-        found.append(Recurrence(spec.name, spec.task.queue, interval, round(timeout * 1000)))
+        run = (spec.name, spec.task.queue, interval, round(timeout * 1000), spec.task.lifetime)
+        found.append(Recurrence(*run))
     return found
 
 

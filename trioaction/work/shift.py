@@ -24,6 +24,7 @@ from trioaction.work.cycle import MAX_BYTES, MAX_ITEMS, Completion, Cycle, Excha
 from trioaction.work.outbox import Outbox
 from trioaction.work.parking import SlotParking
 from trioaction.work.performer import Performer
+from trioaction.work.rates import Room
 from trioaction.work.slot import Slot
 from trioaction.work.slots import Slots
 from trioaction.work.suspect import Suspect
@@ -46,10 +47,10 @@ class Shift:
             max_deaths=crew.settings.max_deaths,
             clock=crew.clock,
             events=crew.events,
+            notes=crew.notes,
         )
-        self._cycle = Cycle(
-            crew.transport, crew.keys, process, crew.settings.queues, crew.membership.lease_ms
-        )
+        member = (crew.keys, process, crew.settings.queues, crew.membership.lease_ms)
+        self._cycle = Cycle(crew.transport, *member, limits=crew.limits)
         self._slots = Slots(
             crew.settings.concurrency,
             crew.settings.max_parked,
@@ -62,6 +63,7 @@ class Shift:
         # half of the slots at a time: the one half runs while Redis fills the other
         self._share = min(MAX_ITEMS, (crew.settings.concurrency + 1) // 2)
         self._suspect = Suspect()
+        self._room = Room()
         self._outbox = Outbox(crew.tally, crew.events)
         self._cancelling = Cancelling(Store(crew.transport, crew.keys), self._wake)
         self._nursery: trio.Nursery | None = None
@@ -248,13 +250,15 @@ class Shift:
         self._slots.crowd.tend()
         if self._looked_at is not None and self._looked_at != self._sources:
             self._hungry, self._looked_at = True, None
+        self._hungry |= self._room.there_is()
 
     async def _sleep(self) -> None:
         """Wait for an outcome, a free slot, the doorbell or the end."""
         if self._all_ended or (self._stopping and not self.running):
             self._drained.set()
         self._woken = trio.Event()
-        with trio.move_on_at(min(self._suspect.until, self._slots.crowd.until, self._cancelling.until)):
+        times = (self._suspect.until, self._slots.crowd.until, self._cancelling.until, self._room.until)
+        with trio.move_on_at(min(times)):
             await self._woken.wait()
 
     async def _carefully(self, step: Callable[[], Awaitable[None]]) -> None:
@@ -331,6 +335,7 @@ class Shift:
         size = sum(len(job.raw) for job in reply.popped)
         full = len(reply.popped) == free or size >= MAX_BYTES or reply.cut
         self._appetite.looked(found=bool(reply.popped) or reply.cut, full=full)
+        self._room.looked(reply.wait, self._appetite.delay())
         if full:
             self._hungry = True
             if self._listening and self._appetite.busy:
