@@ -12,6 +12,8 @@ from pydantic import BaseModel, Field
 from actions.database import new_id
 from trioaction import Action, Task, Web, api
 
+ADDRESS = r"^[\w.+-]+@[\w-]+(\.[\w-]+)*$"
+
 
 class EmailsSend(Action):
     """Send an email."""
@@ -21,7 +23,7 @@ class EmailsSend(Action):
     web = Web("POST", "/emails")
 
     class Inputs(BaseModel):
-        to: str = Field(pattern=r"^[\w.+-]+@[\w-]+(\.[\w-]+)*$", max_length=254)
+        to: str = Field(pattern=ADDRESS, max_length=254)
         subject: str = Field(default="Hello", pattern=r"^[^\r\n]*$", max_length=200)
         body: str = "Greetings from trioaction."
 

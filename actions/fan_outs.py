@@ -18,8 +18,9 @@ class FanOutStatus(Action):
 
     class Inputs(BaseModel):
         fan_out_id: str
-        offset: int = Field(0, ge=0)
+        offset: int = Field(0, ge=0, le=2**32)
         limit: int = Field(1000, ge=0, le=1000)
 
     async def run(self, params: Inputs) -> object:
-        return await api.actions.fan_out_status(params.fan_out_id, offset=params.offset, limit=params.limit)
+        page = slice(params.offset, params.offset + params.limit)
+        return await api.actions.fan_out_status(params.fan_out_id, results=page)

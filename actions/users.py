@@ -1,4 +1,4 @@
-"""Users: the fan-out pattern. A parent job spreads the work over one child job for each user."""
+"""Users: a job that follows a commit, and the fan-out pattern, with one child job for each user."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 
 from actions.database import User, now
+from actions.emails import ADDRESS
 from trioaction import Action, ActionError, Task, Web, api
 
 
@@ -22,23 +23,34 @@ class UserNotFound(ActionError):
 
 
 class UsersCreate(Action):
-    """Add a user."""
+    """Add a user.
+
+    Once they are really there, they are welcomed by email.
+    """
 
     name = "users:create"
     web = Web("POST", "/users")
 
     class Inputs(BaseModel):
         name: str = Field(min_length=1, max_length=100)
-        email: str = Field(pattern=r"^[^@\s]+@[^@\s]+$", max_length=254)
+        email: str = Field(pattern=ADDRESS, max_length=254)
 
-    def run(self, params: Inputs) -> dict[str, object]:
-        user = User(name=params.name, email=params.email)
+    async def run(self, params: Inputs) -> dict[str, object]:
         try:
-            with api.db.begin() as session:
-                session.add(user)
+            async with api.actions.after_commit():
+                user = await trio.to_thread.run_sync(add_user, params.name, params.email)
         except IntegrityError:
             raise EmailTaken("A user with this email exists", key="email", value=params.email) from None
         return {"user": {"id": user.id, "name": user.name, "email": user.email}}
+
+
+def add_user(name: str, email: str) -> User:
+    user = User(name=name, email=email)
+    with api.db.begin() as session:
+        session.add(user)
+        welcome = {"to": email, "subject": "Welcome", "body": f"Hello {name}, nice to have you here."}
+        trio.from_thread.run(api.actions.enqueue, "emails:send", welcome)
+    return user
 
 
 class UsersProcessAll(Action):

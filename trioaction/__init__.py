@@ -3,7 +3,7 @@
 Everything an application needs is here; ``trioaction.testing`` is for its tests.
 """
 
-from trioaction.action import Action, Backoff, Middleware, Task, Web, secret
+from trioaction.action import Action, Backoff, Middleware, Rate, Task, Web, secret
 from trioaction.api import api
 from trioaction.connection import Connection
 from trioaction.errors import (
@@ -17,6 +17,7 @@ from trioaction.errors import (
     UnknownAction,
 )
 from trioaction.fanout.outcomes import ChildOutcome
+from trioaction.jobs.tracked import EnqueuedJob, JobStatus
 from trioaction.lifespan import lifespan
 from trioaction.outcome import Outcome
 
@@ -27,10 +28,13 @@ __all__ = [
     "ChildFailed",
     "ChildOutcome",
     "Connection",
+    "EnqueuedJob",
     "FanOutCancelled",
     "FanOutLost",
+    "JobStatus",
     "Middleware",
     "Outcome",
+    "Rate",
     "RateLimited",
     "Task",
     "TrioactionError",

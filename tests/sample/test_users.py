@@ -47,6 +47,17 @@ async def test_a_user_is_created_once(boot: Any, project: Path) -> None:
         assert len(processed(project)) == 6
 
 
+async def test_a_user_who_is_really_there_is_welcomed(boot: Any, project: Path) -> None:
+    async with boot() as app:
+        user = {"name": "Radia Perlman", "email": "radia@example.com"}
+        assert [(await app.http.post("/api/users", json=user)).status_code for _ in range(2)] == [200, 409]
+        await app.run_jobs()
+        [file] = (project / ".trioaction" / "outbox").glob("*.eml")
+        message = message_from_bytes(file.read_bytes(), policy=default)
+        assert (message["To"], message["Subject"]) == ("radia@example.com", "Welcome")
+        assert "Radia Perlman" in message.get_content()
+
+
 async def test_process_all_answers_at_once_and_fans_out_over_active_users(boot: Any, project: Path) -> None:
     async with boot() as app:
         rows(project, "UPDATE users SET active = 0 WHERE name = 'Alan Turing'")

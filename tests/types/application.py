@@ -15,8 +15,11 @@ from trioaction import (
     ChildFailed,
     ChildOutcome,
     Connection,
+    EnqueuedJob,
+    JobStatus,
     Middleware,
     Outcome,
+    Rate,
     Task,
     Web,
     api,
@@ -42,7 +45,7 @@ class Order(Action):
     """Order something."""
 
     name = "shop:order"
-    task = Task(queue="orders", frequency=timedelta(hours=1))
+    task = Task(queue="orders", frequency=timedelta(hours=1), rate=Rate(100, per=timedelta(minutes=1)))
     web = Web("POST", "/orders/{item}")
     middleware = (Audit(),)
     timeout = 5
@@ -70,14 +73,43 @@ async def db() -> AsyncGenerator[dict[str, int]]:
 
 
 async def creates_work() -> None:
-    await api.actions.enqueue("shop:order", {"item": "pen"}, queue="orders")
-    await api.actions.enqueue_in(timedelta(minutes=5), "shop:order")
+    job = await api.actions.enqueue("shop:order", {"item": "pen"}, queue="orders", track=True, result_ttl=5)
+    assert_type(job, EnqueuedJob)
+    assert_type(job.fan_out_id, str | None)
+    assert_type(await api.actions.enqueue_in(timedelta(minutes=5), "shop:order"), EnqueuedJob)
     assert_type(await api.actions.enqueue_many("shop:order", [{"item": "pen"}]), int)
     result = await api.actions.fan_out("shop:order", [{"item": "pen"}], "orders", batch_size=10)
     assert_type(result.fan_out_id, str)
-    status = await api.actions.fan_out_status(result.fan_out_id)
+    status = await api.actions.fan_out_status(result.fan_out_id, results=slice(0, 100))
     assert_type(status.total, int)
     assert_type(status["completed"], Any)
+    assert_type(status.actions, tuple[str, ...])
+
+
+async def steers_work() -> None:
+    result = await api.actions.fan_out(
+        "shop:order",
+        [{"item": "pen"}],
+        keep="errors",
+        max_queued=1000,
+        max_running=10,
+        then="shop:plain",
+        then_if_ok={"action": "shop:order", "inputs": {"item": "pen"}},
+    )
+    async for status in api.actions.watch_fan_out(result.fan_out_id, interval=1):
+        assert_type(status.running, int)
+        assert_type(status.counters(), dict[str, Any])
+    async with api.actions.after_commit():
+        await api.actions.enqueue("shop:order")
+
+
+async def follows_a_job(job: EnqueuedJob) -> None:
+    status = await job.status()
+    assert_type(status, JobStatus)
+    if status.state == "running" and status.report is not None:
+        assert_type(status.report.of, float | None)
+    assert_type(await job.result(), Any)
+    assert_type(await job.cancel(), bool)
 
 
 async def waits_for_work() -> None:

@@ -1,0 +1,270 @@
+"""``after_commit()``: what is enqueued inside of a block is sent when the block has succeeded, else never.
+
+Owns what waits for the end of a block, and the one delivery of it. It is kept in memory, and so lost with the
+process: it is no outbox.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Sequence, Sized
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import trio
+from redis.exceptions import RedisError
+
+from trioaction.errors import FieldError, InvalidInput, RedisUnavailable, TrioactionError
+from trioaction.fanout.detached import MOST_REFUSED, new_id
+from trioaction.fanout.orders import Items, Orders, closing
+from trioaction.fanout.plan import Plan
+from trioaction.fanout.record import Batches, ChildJob, ChildJobs, Refusal
+from trioaction.fanout.views import FanOutResult
+from trioaction.jobs.drafts import Draft
+from trioaction.jobs.options import Due
+from trioaction.jobs.sending import Sender
+from trioaction.resque.payload import decode
+from trioaction.resque.queue import chunks
+
+SEND_WITHIN = 5.0
+"""Seconds that the sending may go on without any of it having been done."""
+_AT_ONCE = 1000
+
+
+class Block:
+    """What waits for the end of one block, with the methods of a `Sender`, which are checkpoints.
+
+    When cancelled, nothing has been added.
+    """
+
+    def __init__(self, sender: Sender, around: Block | None) -> None:
+        self.sender = sender
+        self.around = around
+        self.open = True
+        self._drafts: list[Draft] = []
+        self._delayed: list[tuple[Draft, Due]] = []
+        self._fan_outs: list[_FanOut] = []
+
+    async def one(self, draft: Draft) -> bytes | None:
+        """Keep a job; returns its element, or None if that is made when it is sent. A checkpoint."""
+        await self._keep(self._drafts, draft)
+        return draft.bare if draft.lifetime is None else None
+
+    async def put_off(self, draft: Draft, due: Due) -> bytes | None:
+        """Keep a job that is put off; returns what `one` does. A checkpoint."""
+        await self._keep(self._delayed, (draft, due))
+        return draft.bare if draft.lifetime is None else None
+
+    async def many(self, drafts: Sequence[Draft]) -> None:
+        """Keep jobs. A checkpoint."""
+        await self._keep(self._drafts, *drafts)
+
+    async def fan_out(
+        self, items: Items, orders: Orders, plan: Plan, *, id: str | None = None
+    ) -> FanOutResult:
+        """Keep a fan-out with all its inputs; returns what it will have. A checkpoint."""
+        if plan.max_queued:
+            problem = (
+                "inside of after_commit() nothing waits for children; use max_running, or start it later"
+            )
+            raise InvalidInput([FieldError("max_queued", problem)])
+        kept = _FanOut(id or new_id(), orders, plan)
+        result = await kept.take(items)
+        block = self if self.open else current(self.sender)
+        if block is None:  # its task has outlived the block
+            await kept.send(self.sender, _nothing)
+        else:
+            block._fan_outs.append(kept)
+        return result
+
+    def take(self, block: Block) -> None:
+        """Keep what an inner block has kept."""
+        self._drafts += block._drafts
+        self._delayed += block._delayed
+        self._fan_outs += block._fan_outs
+
+    async def send(self) -> None:
+        """Send all of it: plain jobs, those that are put off, fan-outs. A checkpoint if there is any.
+
+        Not to be cancelled. Raises RedisUnavailable, with their number, if some were not sent.
+        """
+        left = total = self._count
+        troubles: list[Exception] = []
+        # shielded, since the commit has happened: who is cancelled now would have rows without their jobs
+        with trio.CancelScope(shield=True) as scope:
+            progress = partial(_prolong, scope)
+            progress()
+            for send in self._parts(progress):
+                try:
+                    left -= await send(troubles)
+                    progress()
+                except (RedisError, TrioactionError) as error:
+                    troubles.append(error)
+        if left:
+            raise _unsent(left, total, troubles)
+
+    async def _keep(self, where: list[Any], *what: Any) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        where += what  # without a checkpoint since the block was looked up: it is still open
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    @property
+    def _count(self) -> int:
+        children = sum(len(fan_out.children) for fan_out in self._fan_outs)
+        return len(self._drafts) + len(self._delayed) + children
+
+    def _parts(self, progress: Callable[[], None]) -> Generator[Part]:
+        for chunk in chunks(self._drafts, _weight):
+            yield partial(self._send_together, chunk)
+        for draft, due in self._delayed:
+            yield partial(self._send_later, draft, due)
+        for fan_out in self._fan_outs:
+            yield partial(self._start, fan_out, progress)
+
+    async def _send_together(self, drafts: Sequence[Draft], troubles: list[Exception]) -> int:
+        refused = await self.sender.together(drafts)
+        troubles += refused.values()
+        return sum(draft.queue not in refused for draft in drafts)
+
+    async def _send_later(self, draft: Draft, due: Due, _troubles: list[Exception]) -> int:
+        await self.sender.put_off(draft, due)
+        return 1
+
+    async def _start(self, fan_out: _FanOut, progress: Callable[[], None], _troubles: list[Exception]) -> int:
+        await fan_out.send(self.sender, progress)
+        return len(fan_out.children)
+
+
+Part = Callable[[list[Exception]], Awaitable[int]]
+"""Sends a part of what a block has kept; returns how many jobs, and adds what went wrong with the others."""
+
+_BLOCK: ContextVar[Block | None] = ContextVar("trioaction_after_commit", default=None)
+
+
+def current(sender: Sender) -> Block | None:
+    """The innermost block that the current task is in, or was started in, and that has not ended."""
+    block = _BLOCK.get()
+    while block is not None and not (block.open and block.sender is sender):
+        block = block.around
+    return block
+
+
+@asynccontextmanager
+async def after_commit(sender: Sender) -> AsyncGenerator[None]:
+    """A block as `Actions.after_commit` has it. Leaving it is a checkpoint if anything is sent.
+
+    When cancelled inside, nothing is sent; the sending is not to be cancelled.
+    """
+    around = _BLOCK.get()
+    block = Block(sender, around)
+    _BLOCK.set(block)
+    try:
+        yield
+    finally:
+        block.open = False
+        _BLOCK.set(around)
+    outer = current(sender)
+    if outer is None:
+        await block.send()
+    else:
+        outer.take(block)
+
+
+class _FanOut:
+    """One fan-out that waits for the end of a block, its children as bytes, since inputs may be changed."""
+
+    def __init__(self, id: str, orders: Orders, plan: Plan) -> None:
+        self.children: list[_Child] = []
+        self._id = id
+        self._orders = orders
+        self._plan = plan
+        self._jobs = ChildJobs(id)
+
+    async def take(self, items: Items) -> FanOutResult:
+        """Read all items, and tell what comes of them. A checkpoint; cancelled, it is of no use."""
+        refused: list[dict[str, Any]] = []
+        await trio.lowlevel.checkpoint()
+        async with closing(items):
+            async for batch in Batches(items, self._job_of, size=_AT_ONCE):
+                refused += batch.refusals()
+                await trio.lowlevel.checkpoint()
+        return FanOutResult(
+            fan_out_id=self._id,
+            action_name=self._orders.actions,
+            queue=self._orders.queues,
+            enqueued=len(self.children) - len(refused),
+            errors=refused[:MOST_REFUSED],
+            refused=len(refused),
+        )
+
+    async def send(self, sender: Sender, progress: Callable[[], None]) -> None:
+        """Start it. A checkpoint; cancellation as for `detached.fan_out`."""
+        items = _Again(self.children, self._orders, progress)
+        await sender.fan_out(items, self._orders, self._plan, id=self._id)
+
+    def _job_of(self, index: int, item: Any) -> ChildJob | Refusal:
+        order = self._orders(index, item)
+        job = self._jobs(index, *order)
+        self.children.append(_Child(order[0], order[1], None if isinstance(job, Refusal) else job[1]))
+        return job
+
+
+@dataclass(frozen=True, slots=True)
+class _Child:
+    """One child; it has no element if it was refused, but its index is used up."""
+
+    action: str
+    queue: str
+    element: bytes | None
+
+    @property
+    def inputs(self) -> object:
+        """Its inputs, or something that is refused again."""
+        return decode(self.element).inputs if self.element is not None else _REFUSED
+
+
+_REFUSED = object()
+
+
+class _Again(Iterable[Any], Sized):
+    """The items of a fan-out once more; ``progress`` is called whenever one is taken."""
+
+    def __init__(self, children: Sequence[_Child], orders: Orders, progress: Callable[[], None]) -> None:
+        self._children = children
+        self._single = orders.single
+        self._progress = progress
+
+    def __len__(self) -> int:
+        return len(self._children)
+
+    def __iter__(self) -> Generator[Any]:
+        for child in self._children:
+            self._progress()
+            inputs = child.inputs
+            yield inputs if self._single else self._item(child, inputs)
+
+    def _item(self, child: _Child, inputs: object) -> dict[str, Any]:
+        return {"action": child.action, "queue": child.queue, "inputs": inputs}
+
+
+def _prolong(scope: trio.CancelScope) -> None:
+    scope.deadline = trio.current_time() + SEND_WITHIN
+
+
+def _nothing() -> None:
+    """Where nobody waits for progress."""
+
+
+def _weight(draft: Draft) -> int:
+    return len(draft.bare)
+
+
+def _unsent(left: int, total: int, troubles: Sequence[Exception]) -> RedisUnavailable:
+    reason = str(troubles[0]) if troubles else f"no answer within {SEND_WITHIN:g} s"
+    error = RedisUnavailable(
+        f"{left} of {total} jobs that were to follow a commit were not sent, or may not have been: {reason}"
+    )
+    error.__cause__ = troubles[0] if troubles else None
+    return error

@@ -1,0 +1,48 @@
+"""Jobs that have been checked and are not sent yet. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple, cast
+
+from trioaction.errors import FieldError, InvalidInput, PayloadTooLarge
+from trioaction.fanout.orders import Order, of_item
+from trioaction.resque import payload
+
+
+class Draft(NamedTuple):
+    """One job: ``bare`` is its element but for the moment until when it may start, if ``lifetime`` (ms) says
+    that there is one.
+    """
+
+    queue: str
+    bare: bytes
+    lifetime: int | None
+
+    def element(self, since: float) -> bytes:
+        """The element of a job that is sent, or due, at ``since`` (Unix seconds)."""
+        if self.lifetime is None:
+            return self.bare
+        until = int(since * 1000) + self.lifetime
+        return b'%b,"%b":%d}' % (self.bare[:-1], payload.EXPIRES_AT.encode(), until)
+
+
+def drafted(order: Order, index: int | None = None) -> Draft:
+    """The job of an order. Raises InvalidInput or PayloadTooLarge; of many, they name the item."""
+    try:
+        action, queue, inputs, lifetime = order
+        if not isinstance(inputs, Mapping):
+            raise InvalidInput([FieldError("inputs", f"not a mapping, but {type(inputs).__name__}")])
+        inputs = cast("Mapping[str, Any]", inputs)
+        payload.refuse_reserved(inputs)
+        return Draft(queue, payload.encode(action, queue, inputs), lifetime)
+    except (InvalidInput, PayloadTooLarge) as error:
+        if index is None:
+            raise
+        raise of_item(index, error) from None
+
+
+def digest_of(element: bytes) -> str:
+    """What scripts call an element: the SHA-1 of its bytes, as hex digits."""
+    return hashlib.sha1(element, usedforsecurity=False).hexdigest()
