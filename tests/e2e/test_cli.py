@@ -72,6 +72,15 @@ class Sleepy(Action):
         print("asleep", file=sys.stderr, flush=True)
         await trio.sleep_forever()
 
+class Stubborn(Action):
+    name = "test:stubborn"
+    async def run(self):
+        print("asleep", file=sys.stderr, flush=True)
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled:
+            return "never mind"
+
 class Stuck(Action):
     name = "test:stuck"
     def run(self):
@@ -132,7 +141,7 @@ def error(project: Path, *words: str, code: int) -> dict[str, Any]:
 
 def test_help_needs_no_project(tmp_path: Path) -> None:
     text = run(tmp_path, "--help").stdout
-    assert all(word in text for word in ("start", "actions", "config", "trioaction NAME --help"))
+    assert all(word in text for word in ("start", "actions", "config", "fan-out", "trioaction NAME --help"))
     assert run(tmp_path).stdout == text
 
 
@@ -269,8 +278,9 @@ def test_a_crash_shows_its_traceback_in_the_log_only(project: Path) -> None:
     assert "an internal detail" in run(project, "test:crash", code=1).stderr
 
 
-def test_ctrl_c_cancels_an_action(project: Path) -> None:
-    with started(project, "test:sleepy") as process:
+@pytest.mark.parametrize("action", ["test:sleepy", "test:stubborn"])
+def test_ctrl_c_cancels_an_action(project: Path, action: str) -> None:
+    with started(project, action) as process:
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
         assert "Traceback" not in process.communicate()[1]

@@ -110,6 +110,21 @@ def test_quiet_is_not_an_input(word: str) -> None:
     assert parse("test:run", "", flags_of(Inputs), [word]) == Call({}, quiet=True)
 
 
+def test_whether_to_watch_is_not_an_input() -> None:
+    assert parse("test:run", "", flags_of(Inputs), ["--watch"]) == Call({}, quiet=False, watch=True)
+
+
+class Watched(BaseModel):
+    watch: bool = False
+    watch_all: bool = False
+
+
+def test_an_input_called_watch_is_reached_through_json(capsys: pytest.CaptureFixture[str]) -> None:
+    call = parse("test:run", "", flags_of(Watched), ["--watch", "--json", '{"watch": true}', "--watch-all"])
+    assert call == Call({"watch": True, "watch_all": True}, quiet=False, watch=True)
+    assert "The only way for: watch (boolean)." in help_of(capsys, Watched)
+
+
 def test_an_action_without_inputs_has_no_flags_of_its_own() -> None:
     assert flags_of(None) == []
     assert parse("test:run", "", [], []) == Call({}, quiet=False)

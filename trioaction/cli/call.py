@@ -1,6 +1,6 @@
 """Runs one action as a command: flags in, the result out as JSON.
 
-Owns how a command is interrupted and where its output goes. What the action does and which of its errors a
+Owns where its output goes, and which fan-outs are followed. What the action does and which of its errors a
 caller may see is the executor's.
 """
 
@@ -9,23 +9,37 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import redirect_stdout
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import trio
 
 from trioaction.cli import commands, output
+from trioaction.cli.fan_out import tell_how_to_cancel
 from trioaction.cli.flags import Call, flags_of, parse
+from trioaction.cli.follow import Followed, following
+from trioaction.cli.interrupt import run_interruptible
 from trioaction.cli.project import project
 from trioaction.config import Settings
 from trioaction.connection import Connection
 from trioaction.errors import TrioactionError, UnknownAction
+from trioaction.fanout.record import is_attached
 from trioaction.foundation import command_runtime
 from trioaction.outcome import Outcome, encode_result
 from trioaction.registry import Registry
+
+
+@dataclass(slots=True)
+class Run:
+    """One call, and what came of it so far."""
+
+    call: Call
+    outcome: Outcome | None = None
+    followed: Followed | None = None
 
 
 def call_action(name: str, words: Sequence[str]) -> int:
@@ -39,38 +53,46 @@ def call_action(name: str, words: Sequence[str]) -> int:
         return 0
     if call.quiet:
         settings = settings.model_copy(update={"log": settings.log.model_copy(update={"level": "error"})})
+    run = Run(call)
     with redirect_stdout(sys.stderr):  # an action that prints must not spoil its result for a pipe
-        ended = trio.run(_run, settings, registry, name, call)
-    if isinstance(ended, Outcome):
-        return _shown(ended, quiet=call.quiet)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # one more would kill the interpreter while it shuts down
-    return ended
+        interrupted = run_interruptible(partial(_run, settings, registry, name, run))
+    left, failed = _told(run.followed)
+    if run.outcome is None:
+        assert interrupted is not None
+        return interrupted
+    code = _shown(run.outcome, quiet=call.quiet)
+    return interrupted if interrupted and left else code or int(failed)
 
 
-async def _run(settings: Settings, registry: Registry, name: str, call: Call) -> Outcome | int:
-    """The outcome, or the exit code of a command that was interrupted."""
-    ended: list[Outcome | int] = []
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with trio.open_nursery() as nursery:
-            command = trio.CancelScope()  # not the nursery's: who waits for the second signal must stay
-            nursery.start_soon(_interrupt, signals, command, ended)
-            with command:
-                async with command_runtime(settings, registry) as runtime:
-                    caller = Connection(kind="cli", id=f"cli:{os.getpid()}")
-                    ended.append(await runtime.executor.execute(name, call.raw, caller))
-            nursery.cancel_scope.cancel()
-    return ended[0]
+async def _run(settings: Settings, registry: Registry, name: str, run: Run) -> None:
+    async with command_runtime(settings, registry) as runtime:
+        caller = Connection(kind="cli", id=f"cli:{os.getpid()}")
+        execute = partial(runtime.executor.execute, name, run.call.raw, caller)
+        if not run.call.watch:
+            await _execute(execute, run)
+            return
+        actions = runtime.services.actions
+        async with following(actions, by_action=True) as run.followed:
+            actions.on_fan_out = run.followed.follow
+            await _execute(execute, run)
 
 
-async def _interrupt(
-    signals: AsyncIterator[int], command: trio.CancelScope, ended: list[Outcome | int]
-) -> None:
-    """The first signal cancels; the second ends the process, even beside a thread that does not return."""
-    async for number in signals:
-        if command.cancel_called:
-            os._exit(128 + number)
-        ended.append(128 + number)
-        command.cancel()
+async def _execute(execute: Callable[[], Awaitable[Outcome]], run: Run) -> None:
+    outcome = await execute()
+    await trio.lowlevel.checkpoint_if_cancelled()  # who was interrupted is not asked for a result any more
+    run.outcome = outcome
+
+
+def _told(followed: Followed | None) -> tuple[bool, bool]:
+    """Say which fan-outs go on, and which have not come to a good end; are there any?"""
+    if followed is None:
+        return False, False
+    # attached ones end with the block that opened them, whatever ends that
+    left = [id for id in followed.unfinished if not is_attached(id)]
+    tell_how_to_cancel(left)
+    for id, trouble in followed.troubles.items():
+        print(f"trioaction: Fan-out {id}: {trouble}", file=sys.stderr)
+    return bool(left), bool(followed.troubles)
 
 
 def _shown(outcome: Outcome, *, quiet: bool) -> int:

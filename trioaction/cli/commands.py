@@ -1,4 +1,4 @@
-"""The commands that ship with trioaction: ``start``, ``actions``, ``config``.
+"""The commands that ship with trioaction: ``start``, ``actions``, ``config``, ``fan-out``.
 
 Each imports what it needs when it is called, so that ``--help`` is instant. Nothing here runs an action.
 """
@@ -98,6 +98,29 @@ def config(*, json: Json = False) -> int:
     else:
         output.print_lines(output.toml(settings))
     return 0
+
+
+@app.command(name="fan-out")
+def fan_out(
+    id: Annotated[str, Parameter(help="The `fanOutId` that fan_out() returned.")],
+    /,
+    *,
+    watch: Annotated[
+        bool, Parameter(negative="", help="Follow it until it is finished, with a bar.", show_default=False)
+    ] = False,
+    cancel: Annotated[
+        bool, Parameter(negative="", help="Cancel what has not ended yet.", show_default=False)
+    ] = False,
+    json: Json = False,
+) -> int:
+    """Tell how far a fan-out has come.
+
+    With --watch, the exit code is 0 if all children completed, and 1 if any failed or was cancelled. Ctrl-C
+    stops watching; the fan-out goes on.
+    """
+    from trioaction.cli.fan_out import look  # noqa: PLC0415
+
+    return look(id, json=json, watch=watch, cancel=cancel)
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:

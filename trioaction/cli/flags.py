@@ -21,7 +21,7 @@ from trioaction.errors import MalformedRequest
 
 Shape = Literal["one", "many", "switch", "nested"]
 Schema = Mapping[str, Any]
-OWN_FLAGS = frozenset({"--help", "-h", "--json", "--quiet", "-q"})
+OWN_FLAGS = frozenset({"--help", "-h", "--json", "--quiet", "-q", "--watch"})
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
@@ -45,6 +45,7 @@ class Call:
 
     raw: dict[str, Any]
     quiet: bool
+    watch: bool = False
 
 
 def flags_of(model: type[BaseModel] | None, secrets: frozenset[str] = frozenset()) -> list[Flag]:
@@ -160,9 +161,11 @@ def _command(flags: Sequence[Flag]) -> Any:
     given = [flag for flag in flags if flag.names]
     nested = [f"{flag.key} ({flag.kind})" for flag in flags if not flag.names]
 
-    def call(*, json_text: str | None = None, quiet: bool = False, **values: Any) -> Call:
+    def call(
+        *, json_text: str | None = None, quiet: bool = False, watch: bool = False, **values: Any
+    ) -> Call:
         flagged = {flag.key: values[f"input_{n}"] for n, flag in enumerate(given) if f"input_{n}" in values}
-        return Call(_json_object(json_text) | flagged, quiet)
+        return Call(_json_object(json_text) | flagged, quiet, watch)
 
     parameters = [_parameter(f"input_{n}", flag) for n, flag in enumerate(given)] + _own_parameters(nested)
     call.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
@@ -191,12 +194,14 @@ def _parameter(name: str, flag: Flag) -> inspect.Parameter:
 def _own_parameters(nested: Sequence[str]) -> list[inspect.Parameter]:
     only = f" The only way for: {', '.join(nested)}." if nested else ""
     json_help = f"Inputs as one JSON object; flags win over it.{only}"
+    watch_help = "Follow the fan-outs that it starts until they are finished, with bars."
     quiet_help = "Only the result, as JSON on one line, and no log below errors."
     return [
         _keyword("json_text", str, Parameter(name="--json", help=json_help, metavar="JSON", required=False)),
         _keyword(
             "quiet", bool, Parameter(name=("--quiet", "-q"), help=quiet_help, negative="", required=False)
         ),
+        _keyword("watch", bool, Parameter(name="--watch", help=watch_help, negative="", required=False)),
     ]
 
 

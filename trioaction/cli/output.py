@@ -53,4 +53,10 @@ def _is_table(value: Any) -> bool:
 
 
 def _line(key: str, value: Any) -> str:
-    return f"# {key} is not set" if value is None else f"{key} = {json.dumps(value, ensure_ascii=False)}"
+    return f"# {key} is not set" if value is None else f"{key} = {_value(value)}"
+
+
+def _value(value: Any) -> str:
+    if not _is_table(value):
+        return json.dumps(value, ensure_ascii=False)
+    return "{" + ", ".join(f"{_value(name)} = {_value(inner)}" for name, inner in value.items()) + "}"
