@@ -16,6 +16,7 @@ import trio
 from trioaction.blocked import LoopWatch
 from trioaction.config import Settings
 from trioaction.fanout.store import Store
+from trioaction.fanout.watching import Watch
 from trioaction.foundation import Runtime, give_back, open_runtime
 from trioaction.log import configure
 from trioaction.metrics.fleet import Fleet
@@ -29,12 +30,14 @@ from trioaction.work.crew import Crew
 from trioaction.work.membership import Membership
 from trioaction.work.pool import Pool
 from trioaction.work.quiet import Quiet
+from trioaction.work.rates import limits_of, warn_of_shared_queues
 from trioaction.work.rescue import Rescuer
 from trioaction.work.scheduler import Scheduler
 from trioaction.work.shift import LAST_WORDS
 
 if TYPE_CHECKING:
     from trioaction.web.scrapers import Scrapers
+    from trioaction.web.streams import Streams
 
 log = structlog.stdlib.get_logger("trioaction")
 
@@ -64,11 +67,17 @@ async def _serve(settings: Settings, registry: Registry, on_ready: Callable[[Run
 
 
 async def run_pool(
-    runtime: Runtime, membership: Membership, draining: trio.Event, *, quiet: Quiet | None = None
+    runtime: Runtime,
+    membership: Membership,
+    draining: trio.Event,
+    *,
+    quiet: Quiet | None = None,
+    rated: bool = True,
 ) -> None:
     """Run jobs under a membership until ``draining``, then for the grace period at most. A checkpoint.
 
-    When cancelled, what runs is cancelled and stays in flight until the membership ends.
+    When cancelled, what runs is cancelled and stays in flight until the membership ends. Without ``rated``
+    it keeps to no rate limits.
     """
     tasks = membership.settings
     prefixes = [runtime.keys.queue("")]
@@ -88,6 +97,7 @@ async def run_pool(
             bell=bell,
             settings=tasks,
             tally=runtime.tally,
+            limits=limits_of(tasks, runtime.registry) if rated else (),
             events=runtime.events,
             quiet=quiet or Quiet(),
             fan_outs=runtime.fan_outs,
@@ -155,6 +165,8 @@ class Server:
     async def _start_background(self, runtime: Runtime, nursery: trio.Nursery) -> None:
         tasks = self._settings.tasks
         await warn_of_eviction(runtime.transport)
+        if tasks.workers:
+            warn_of_shared_queues(self._registry)
         await runtime.membership.join()
         events = runtime.events
         rescuer = Rescuer(
@@ -217,6 +229,7 @@ class Server:
             draining=self._draining,
             events=runtime.events,
             scrapers=self._scrapers(runtime),
+            streams=self._streams(runtime),
             task_status=task_status,
         )
 
@@ -236,6 +249,14 @@ class Server:
             slots=tasks.concurrency if tasks.workers else 0,
         )
         return Scrapers(Page(sources), self._settings.metrics.allow)
+
+    def _streams(self, runtime: Runtime) -> Streams | None:
+        most = self._settings.web.max_streams
+        if not most:
+            return None
+        from trioaction.web.streams import PACE, Streams  # noqa: PLC0415  (as serve)
+
+        return Streams(partial(Watch, runtime.fan_outs, interval=PACE), most, runtime.events)
 
     @staticmethod
     def _not_ready(runtime: Runtime) -> str | None:

@@ -22,6 +22,7 @@ from trioaction.errors import ActionError
 from trioaction.executor import Executor
 from trioaction.registry import registry_of
 from trioaction.web.serve import serve
+from trioaction.web.streams import Streams
 
 
 class Echo(Action):
@@ -189,13 +190,14 @@ async def serving(
     *actions: type[Action],
     grace: float = 5,
     ready: Callable[[], str | None] = lambda: None,
+    streams: Streams | None = None,
     **settings: Any,
 ) -> AsyncGenerator[Server]:
     """A server with the usual actions and these; cancelled at the end of the block."""
     executor = Executor(registry_of([*ACTIONS, *actions]), timeout=30, threads=4, job_threads=4)
     web = WebSettings(port=0, **settings)
     draining = trio.Event()
-    start = partial(serve, web, executor, grace=grace, ready=ready, draining=draining)
+    start = partial(serve, web, executor, grace=grace, ready=ready, draining=draining, streams=streams)
     async with trio.open_nursery() as nursery:
         url = await nursery.start(start)
         server = Server(url, draining, nursery)

@@ -6,7 +6,8 @@ Owns no logic of its own: it turns Quart's objects into plain values for ``route
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import ExitStack
 from functools import partial
 from http import HTTPStatus
 from itertools import count
@@ -15,6 +16,7 @@ from typing import Any
 import trio
 from quart.ctx import RequestContext, WebsocketContext
 from quart.wrappers import Request
+from quart.wrappers.response import ResponseBody
 from quart_trio import QuartTrio
 from quart_trio.wrappers import TrioResponse
 from werkzeug.exceptions import RequestEntityTooLarge
@@ -38,11 +40,14 @@ from trioaction.web.hosts import hosts_of, refuse_foreign_host
 from trioaction.web.origin import refuse_foreign_origin
 from trioaction.web.routes import RouteTable
 from trioaction.web.scrapers import Scrapers
+from trioaction.web.streams import ROUTE, Streams
 from trioaction.web.websocket import Conversation
 
 LIVE, READY, METRICS = "/livez", "/readyz", "/metrics"
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 """What a page of any host may ask for: the browser does not let it read the answer."""
+_AFTERWARDS = "trioaction.afterwards"
+"""In the scope of a request: what is to be closed when it is over, however that comes about."""
 _HARMLESS_ID = re.compile(r"[\w.-]{1,128}", re.ASCII)
 
 
@@ -52,11 +57,24 @@ class Response(TrioResponse):
     default_mimetype = None
 
 
+class _Stream(ResponseBody):
+    """A body that is sent piece by piece; Quart's own, for iterators, takes no async ones but generators."""
+
+    def __init__(self, pieces: AsyncIterator[bytes]) -> None:
+        self._pieces = pieces
+
+    async def __aenter__(self) -> AsyncIterator[bytes]:
+        return self._pieces
+
+    async def __aexit__(self, *_error: object) -> None:
+        """Nothing: who made the iterator closes it when the request is over."""
+
+
 class App(QuartTrio):
     """All of the web edge between Hypercorn and the executor.
 
     ``ready`` tells why the process cannot serve now, or None; ``draining`` is set when it stops. Without
-    ``scrapers`` there are no metrics.
+    ``scrapers`` there are no metrics, without ``streams`` no events of fan-outs.
     """
 
     def __init__(
@@ -69,6 +87,7 @@ class App(QuartTrio):
         draining: trio.Event,
         events: Events,
         scrapers: Scrapers | None,
+        streams: Streams | None,
     ) -> None:
         super().__init__("trioaction.web", static_folder=None)
         self.config["MAX_CONTENT_LENGTH"] = settings.max_body
@@ -80,18 +99,21 @@ class App(QuartTrio):
         self._draining = draining
         self._events = events
         self._scrapers = scrapers
+        self._streams = streams
         self._hosts = hosts_of(settings.host, settings.allowed_hosts)
         self._ids = count(1)
         taken = {LIVE: "for probes", READY: "for probes", settings.websocket_path: "for websockets"}
         if scrapers is not None:
             taken[METRICS] = "for metrics"
-        self._routes = RouteTable(registry.routes, prefix=settings.prefix, taken=taken)
+        own = {} if streams is None else {ROUTE: "for the progress of fan-outs"}
+        self._routes = RouteTable(registry.routes, prefix=settings.prefix, taken=taken, own=own)
 
     async def asgi_app(self, scope: Any, receive: Any, send: Any) -> None:
         """Quart's own, which fails on request lines with an odd target. A checkpoint; cancels like it."""
         if not scope["path"].startswith("/"):
             scope["path"] = "/"  # we look at raw_path
-        await super().asgi_app(scope, receive, send)
+        with ExitStack() as scope[_AFTERWARDS]:
+            await super().asgi_app(scope, receive, send)
 
     def create_url_adapter(self, request: object) -> None:
         """None: paths are looked up in our table. Quart's map would fail on odd hosts and doubled slashes."""
@@ -161,6 +183,10 @@ class App(QuartTrio):
             allow = ("allow", ", ".join(self._routes.allowed(path)))
             return Answer(HTTPStatus.NO_CONTENT, (*SAFETY_HEADERS, allow))
         route, parameters = self._routes.match(request.method, path)
+        if route.action == ROUTE and self._streams is not None:
+            scope: Any = request.scope
+            id, afterwards = parameters["fanOutId"], scope[_AFTERWARDS]
+            return await self._streams.answer(id, request.method, headers, afterwards)
         if request.method not in SAFE_METHODS:
             refuse_foreign_origin(headers, self._settings.allowed_origins)
         raw = decode(
@@ -212,7 +238,8 @@ class App(QuartTrio):
 
 def _response(answer: Answer) -> Response:
     headers: Any = answer.headers  # Quart passes them on to Werkzeug, which takes pairs too
-    return Response(answer.body, answer.status, headers)
+    body = answer.body if answer.stream is None else _Stream(answer.stream)
+    return Response(body, answer.status, headers)
 
 
 def _headers_of(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:

@@ -7,9 +7,9 @@ can use it. It never validates inputs, which is the executor's work.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from math import isfinite
 from types import UnionType
@@ -44,15 +44,16 @@ MessageId = str | int | float | bool | None
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP response; header names are in lower case."""
+    """An HTTP response; header names are in lower case. ``stream`` is the body where its end is not known."""
 
     status: int
     headers: tuple[tuple[str, str], ...]
     body: bytes = b""
+    stream: AsyncIterator[bytes] | None = None
 
     def plus(self, *headers: tuple[str, str]) -> Answer:
         """The same with more headers."""
-        return Answer(self.status, (*self.headers, *headers), self.body)
+        return replace(self, headers=(*self.headers, *headers))
 
 
 def list_fields(model: type[BaseModel] | None) -> frozenset[str]:

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
+from pydantic import BaseModel
+
 from trioaction.errors import ActionDefinitionError, MalformedRequest, MethodNotAllowed, UnknownAction
 from trioaction.registry import ActionSpec
 from trioaction.web.codec import list_fields
@@ -33,20 +35,34 @@ class _Node:
 
 
 class RouteTable:
-    """All routes of an application, below ``prefix``. ``taken``: the server's own paths, and what for."""
+    """All routes of an application, below ``prefix``.
+
+    ``taken``: the server's own paths, and what for. ``own``: its own routes of GET below the prefix, and what
+    for; `match` finds them as it finds actions, by the route in place of a name.
+    """
 
     def __init__(
-        self, actions: Iterable[ActionSpec], *, prefix: str, taken: Mapping[str, str] | None = None
+        self,
+        actions: Iterable[ActionSpec],
+        *,
+        prefix: str,
+        taken: Mapping[str, str] | None = None,
+        own: Mapping[str, str] | None = None,
     ) -> None:
         self._roots: dict[str, _Node] = {}
+        taken, own = taken or {}, own or {}
+        for route in own:
+            self._add(route, None, "GET", segments_of(prefix + route))
         for spec in actions:
             assert spec.web is not None
             path = prefix + spec.web.route
-            if spec.web.method == "GET" and (purpose := (taken or {}).get(path)):
+            purpose = taken.get(path) if spec.web.method == "GET" else None
+            before = self._add(spec.name, spec.model, spec.web.method, segments_of(path))
+            if purpose := purpose or own.get(before):
                 raise ActionDefinitionError(f"{spec.source}: the path {path} is the server's own, {purpose}")
-            self._add(spec, spec.web.method, segments_of(path))
 
-    def _add(self, spec: ActionSpec, method: str, segments: list[str]) -> None:
+    def _add(self, name: str, model: type[BaseModel] | None, method: str, segments: list[str]) -> str:
+        """Returns the name that was there before, "" if none was."""
         node = self._roots.setdefault(method, _Node())
         names: list[str] = []
         for segment in segments:
@@ -56,7 +72,8 @@ class RouteTable:
                 node = node.parameter
             else:
                 node = node.words.setdefault(segment, _Node())
-        node.route = Route(spec.name, tuple(names), list_fields(spec.model))
+        before, node.route = node.route, Route(name, tuple(names), list_fields(model))
+        return before.action if before else ""
 
     def match(self, method: str, path: str) -> tuple[Route, dict[str, str]]:
         """The route for a path as it came (percent-encoded), with the values of its parameters.

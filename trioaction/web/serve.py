@@ -29,6 +29,7 @@ from trioaction.web.calls import Calls
 from trioaction.web.codec import encode_error
 from trioaction.web.protocol import Connection, Line
 from trioaction.web.scrapers import Scrapers
+from trioaction.web.streams import Streams
 from trioaction.web.websocket import CLOSING_HANDSHAKE
 
 BACKLOG = 1024
@@ -49,6 +50,7 @@ async def serve(
     draining: trio.Event,
     events: Events | None = None,
     scrapers: Scrapers | None = None,
+    streams: Streams | None = None,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until ``draining``, then let calls finish for up to ``grace`` seconds. A checkpoint.
@@ -66,6 +68,7 @@ async def serve(
         draining=draining,
         events=events,
         scrapers=scrapers,
+        streams=streams,
     )
     app = ASGIWrapper(quart)  # pyright: ignore[reportArgumentType]
     listener = await _listen(settings.host, settings.port)
@@ -85,6 +88,8 @@ async def serve(
             task_status.started(_url(listener.socket.getsockname()))
             await draining.wait()
             accepting.cancel_scope.cancel()
+        if streams is not None:
+            streams.end()
         await context.terminated.set()  # each connection closes after the request that it is at
         end = trio.current_time() + grace
         calls.end_by(end)
