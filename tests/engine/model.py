@@ -14,8 +14,10 @@ from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from engine.model_records import CANCELLED, COMPLETED, FAILED, PARTS, FanOuts, Record, Run, child_of
+from engine.model_record import CANCELLED, COMPLETED, FAILED, PARTS, Record
+from engine.model_records import STATS, FanOuts, Run, child_of
 
+from trioaction.fanout.plan import Plan
 from trioaction.resque.keys import Keys
 from trioaction.resque.payload import Child, encode
 from trioaction.work.cycle import Completion, Move, Place
@@ -32,8 +34,6 @@ MAX_DROPPED = 3
 """Of cancelled children, in one exchange; 1000 in earnest, which would take a test too long."""
 POSTPONED = 60
 AGAIN = "again"
-STATS = {COMPLETED: "processed", FAILED: "failed", CANCELLED: "cancelled"}
-"""Where jobs are counted that end so."""
 
 
 class Refused(Exception):
@@ -136,9 +136,7 @@ class World(FanOuts):
         self.leases: dict[str, int | None] = {}
         """Their ms; None for one that may lapse at any time."""
         self.failed: list[bytes] = []
-        self.stranded_jobs: list[bytes] = []
         self.stranded_failures: list[bytes] = []
-        self.stats = dict.fromkeys(STATS.values(), 0)
         self.retries: dict[bytes, int] = {}
         self.delayed: dict[int, list[bytes]] = {}
         self.seconds: set[int] = set()
@@ -152,10 +150,6 @@ class World(FanOuts):
         """Of a job, by its SHA-1, how often its process died: beside others, and alone."""
         self.astray: set[tuple[str, int]] = set()
         """Children whose job was destroyed, or ended as if it were another one's."""
-        self.ended = 0
-        """Jobs that succeeded, failed for good, or were cancelled."""
-        self.counts = True
-        """Do the stats count all of these?"""
 
     def length(self, queue: str) -> int:
         """Jobs that wait in a queue."""
@@ -187,6 +181,7 @@ class World(FanOuts):
             owners[key].clear()
         for id, record in self.records.items():
             for part in [part for part in PARTS if f"{keys.fan_out(id)}:{part}" == key]:
+                self._destroy(record.held if part == "held" else ())
                 record.lose(part)
 
     def _destroy(self, raws: Iterable[bytes]) -> None:
@@ -231,8 +226,9 @@ class World(FanOuts):
             if isinstance(record, Record) and record.inbox:
                 self.cancel(fan_out, run)
             else:
-                self._seal(fan_out)
+                self._seal(fan_out, run, cut=True)
             owned.discard(fan_out)
+        self.settle(run)
         jobs = process.last_popped_first()
         for job in () if owned else jobs[:most]:
             self._put_back(process, job, run)
@@ -279,12 +275,8 @@ class World(FanOuts):
         if not id or not self.is_void(id):
             return False
         self.account(run, id, index, CANCELLED, b"")
-        self._end(CANCELLED)
+        self.end(CANCELLED)
         return True
-
-    def _end(self, how: str) -> None:
-        self.ended += 1
-        self._count(STATS[how])
 
     def _strike_off(self, id: str) -> None:
         for key, leader in list(self.leaders.items()):
@@ -373,7 +365,7 @@ class World(FanOuts):
         return FAILED if outcome.failure else COMPLETED
 
     def _finish_for_good(self, cycle: _Cycle, outcome: Completion, how: str) -> str:
-        self._end(how)
+        self.end(how)
         cycle.counters.add(self.keys.stat(STATS[how]))
         if how == FAILED:
             self._keep_failure(outcome.failure, cycle.problems)
@@ -399,12 +391,6 @@ class World(FanOuts):
             self.guards[outcome.recurring] = (id, ttl, ttl + outcome.delay)
         else:
             del self.guards[outcome.recurring]
-
-    def _count(self, name: str) -> None:
-        if self.fits(self.keys.stat(name)):
-            self.stats[name] += 1
-        else:
-            self.counts = False
 
     def _keep_failure(self, entry: bytes, problems: list[str]) -> None:
         if self.fits(self.keys.failed):
@@ -474,7 +460,7 @@ class World(FanOuts):
         id: str,
         *,
         owner: str,
-        ttl: int,
+        plan: Plan,
         total: int | None,
         created: int,
         inbox: str = "",
@@ -484,7 +470,8 @@ class World(FanOuts):
         if id not in self.records and owner not in self.processes:
             return "no_owner"
         about = {"action": '"a:b"', "queue": '"q"', "inbox": inbox, "front": front}
-        record = Record(total or 0, total is not None, owner, ttl, ttl, created, left=ttl, **about)
+        ttl = plan.first_ttl
+        record = Record(id, total or 0, total is not None, owner, plan, ttl, created, left=ttl, **about)
         return self.make(id, owner, record)
 
     # leaders and what waits for a time
@@ -566,7 +553,7 @@ class World(FanOuts):
         return True
 
     def _bury(self, raw: bytes, worker: str, failed_at: str, problems: _Problems) -> None:
-        self._end(FAILED)
+        self.end(FAILED)
         kept: dict[str, Any] = {"class": None, "args": [], "raw_base64": base64.b64encode(raw).decode()}
         entry: dict[str, Any] = {
             **{"worker": worker, "queue": "", "payload": kept, "exception": "JobError"},
@@ -658,6 +645,8 @@ class World(FanOuts):
         """All jobs that have not ended."""
         for raws in (*self.queues.values(), *self.delayed.values(), self.retries, self.stranded_jobs):
             yield from raws
+        for record in self.records.values():
+            yield from record.held
         for job in self._flights():
             yield job.raw
 

@@ -9,143 +9,15 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from engine.model_record import CANCELLED, COMPLETED, FAILED, PARTS, Record
+
 from trioaction.fanout.record import Batch, is_attached
 from trioaction.resque.keys import Keys
 
-BITS = ("children", "started", "done", "cancelled", "batches")
-LISTS = ("results", "errors")
-PARTS = (*BITS, *LISTS)
-COMPLETED, FAILED, CANCELLED = "completed", "failed", "cancelled"
+STATS = {COMPLETED: "processed", FAILED: "failed", CANCELLED: "cancelled"}
+"""Where jobs are counted that end so."""
 KNOWN_FOR, KNOWN_FOR_LONG = 60_000, 604_800_000
 _ID = re.compile(r"[0-9a-f]{32}")
-_NUMBERS = ("total", "registered", "completed", "failed", "hwm", "ttl", "result_ttl", "created")
-_TEXTS = ("owner", "action", "queue", "inbox", "front")
-
-
-@dataclass
-class Record:
-    """A fan-out; ``left`` is how long all its keys have to live, ``spoiled`` if a number in it is none."""
-
-    total: int
-    announced: bool
-    owner: str
-    ttl: int
-    result_ttl: int
-    created: int
-    left: int
-    action: str
-    queue: str
-    inbox: str = ""
-    front: str = ""
-    registered: int = 0
-    completed: int = 0
-    failed: int = 0
-    called_off: int = 0
-    """Its field ``cancelled``; ``failed`` has these in it."""
-    hwm: int = 0
-    sealed: bool = False
-    is_cancelled: bool = False
-    ring: bool = False
-    spoiled: bool = False
-    whole: bool = True
-    """Has nobody ever overwritten one of its keys?"""
-    usable: bool = True
-    """Has nobody ever damaged it, not even for a while?"""
-    children: set[int] = field(default_factory=set[int])
-    started: set[int] = field(default_factory=set[int])
-    done: set[int] = field(default_factory=set[int])
-    cancelled: set[int] = field(default_factory=set[int])
-    batches: set[int] = field(default_factory=set[int])
-    results: list[bytes] = field(default_factory=list[bytes])
-    errors: list[bytes] = field(default_factory=list[bytes])
-
-    @property
-    def finished(self) -> bool:
-        """Have all children ended, and will there be no more?"""
-        return self.sealed and self.completed + self.failed >= self.registered
-
-    def touch(self) -> None:
-        """There was activity."""
-        self.left = self.ttl
-
-    def register(self, batch: Batch) -> None:
-        """A batch that is new."""
-        jobs = {batch.first + at for at, item in enumerate(batch.items) if isinstance(item, tuple)}
-        self.children |= jobs
-        self.registered += len(jobs)
-        self.hwm = max(self.hwm, batch.end)
-        if not self.announced:
-            self.total = self.registered
-        self.batches.add(batch.number)
-        self.touch()
-
-    def seal(self) -> None:
-        """Nothing is added any more."""
-        self.sealed = True
-        self.total = self.registered
-
-    def cancel(self) -> None:
-        """What neither runs nor has ended is counted."""
-        waiting = self.children - self.started - self.done
-        self.cancelled |= waiting
-        self.done |= waiting
-        self.failed += len(waiting)
-        self.called_off += len(waiting)
-        self.is_cancelled = True
-        self.seal()
-
-    def end(self, index: int, how: str, entry: bytes) -> None:
-        """One child has ended, for the first time."""
-        self.done.add(index)
-        if how == COMPLETED:
-            self.completed += 1
-            self.results.append(entry)
-            return
-        self.failed += 1
-        if how == FAILED:
-            self.errors.append(entry)
-        else:
-            self.called_off += 1
-            self.cancelled.add(index)
-
-    def put_off(self, index: int, delay: int) -> None:
-        """One child waits for another attempt."""
-        self.started.discard(index)
-        self.ttl = max(self.ttl, self.result_ttl + delay)
-
-    def lose(self, part: str) -> None:
-        """Somebody has overwritten one of its keys."""
-        getattr(self, part).clear()
-        self.whole = self.usable = False
-
-    def spoil(self) -> None:
-        """A number of it is none, or is one again."""
-        self.spoiled = not self.spoiled
-        self.usable = False
-
-    def fields(self) -> dict[bytes, bytes]:
-        """The hash that has its numbers."""
-        flags = {name: int(getattr(self, name)) for name in ("announced", "sealed", "is_cancelled", "ring")}
-        shown: dict[str, Any] = {name: getattr(self, name) for name in (*_NUMBERS, *_TEXTS)}
-        shown |= {**flags, "cancelled": self.called_off}
-        if self.spoiled:
-            shown["hwm"] = "x"
-        return {name.encode(): str(value).encode() for name, value in shown.items()}
-
-    def check(self) -> None:
-        """What is true of every record that nobody has damaged."""
-        assert self.registered == len(self.children)
-        # others may have made jobs with indexes that were never registered
-        assert self.completed + self.failed == len(self.done)
-        assert self.registered == len(self.done & self.children) + len(self.children - self.done)
-        assert len(self.results) == self.completed
-        assert len(self.errors) == self.failed - self.called_off
-        assert len(self.cancelled) == self.called_off
-        assert self.cancelled <= self.done
-        assert all(index < self.hwm for index in self.done | self.started | self.children)
-        assert self.sealed or not self.is_cancelled
-        if self.sealed or not self.announced:
-            assert self.total == self.registered
 
 
 @dataclass
@@ -153,8 +25,8 @@ class Run:
     """What one run of a script has to tell of fan-outs when it ends."""
 
     touched: set[str] = field(default_factory=set[str])
-    ended: set[str] = field(default_factory=set[str])
-    """Those of which a child has ended."""
+    news: set[str] = field(default_factory=set[str])
+    """Those of which somebody may want to be told."""
     urgent: set[str] = field(default_factory=set[str])
 
 
@@ -167,8 +39,14 @@ class FanOuts:
         """Keys that somebody has made something else of."""
         self.queues: dict[str, list[bytes]] = {}
         self.known: set[str] = set()
+        self.stranded_jobs: list[bytes] = []
         self.jobs = 0
         """That ever came in, less those that were destroyed."""
+        self.ended = 0
+        """Jobs that succeeded, failed for good, or were cancelled."""
+        self.stats = dict.fromkeys(STATS.values(), 0)
+        self.counts = True
+        """Do the stats count all of these?"""
         self.records: dict[str, Record] = {}
         self.owned: dict[str, set[str]] = {}
         self.marks: dict[str, int] = {}
@@ -183,15 +61,30 @@ class FanOuts:
     def push(self, queue: str, raws: Iterable[bytes], *, front: bool = False) -> None:
         """As another Resque enqueues; the queue's key is a list."""
         jobs = list(raws)
+        self.jobs += len(jobs)
+        self._place(queue, jobs, front=front)
+
+    def _place(self, queue: str, raws: Iterable[bytes], *, front: bool = False) -> None:
+        """Jobs that are known already; they strand if the queue's key is no list."""
         self._know(queue)
+        if not self.fits(self.keys.queue(queue)):
+            self.stranded_jobs += raws
+            return
         waiting = self.queues.setdefault(queue, [])
         at = 0 if front else len(waiting)
-        waiting[at:at] = jobs
-        self.jobs += len(jobs)
+        waiting[at:at] = raws
 
     def _know(self, queue: str) -> None:
         if self.fits(self.keys.queues):
             self.known.add(queue)
+
+    def end(self, how: str) -> None:
+        """A job is done with, and counted."""
+        self.ended += 1
+        if self.fits(self.keys.stat(STATS[how])):
+            self.stats[STATS[how]] += 1
+        else:
+            self.counts = False
 
     def record(self, id: str) -> Record | str:
         """A record, or why there is none to be had."""
@@ -220,8 +113,8 @@ class FanOuts:
         self.owned.setdefault(owner, set()).add(id)
         return "ok"
 
-    def register(self, id: str, batch: Batch) -> str:
-        """Register one batch."""
+    def register(self, id: str, batch: Batch, inbox: str) -> str:
+        """Register one batch, if there is room; who has the inbox is told when there is."""
         record = self.record(id)
         if isinstance(record, str):
             return record
@@ -233,29 +126,37 @@ class FanOuts:
         groups = batch.by_queue()
         if not self.fits(self.keys.queues, *map(self.keys.queue, groups)):
             return "wrongtype"
+        if not record.has_room(batch):
+            record.pace = inbox
+            record.touch()
+            return "full"
         for queue, raws in groups.items():
-            self.push(queue, raws, front=queue == record.front)
+            self.jobs += len(raws)
+            self._place(queue, record.admit(raws), front=queue == record.front)
         record.register(batch)
         return "ok"
 
-    def close(self, id: str, action: str, queue: str) -> int | str:
+    def close(self, id: str, action: str, queue: str, *, cut: bool) -> int | str:
         """Seal a record: how many children it has."""
-        code = self._seal(id)
+        run = Run()
+        code = self._seal(id, run, cut=cut)
         record = self.record(id)
         if isinstance(record, str):
             return record
         if code == "ok" and action:
             record.action, record.queue = action, queue
+        self.settle(run)
         return record.registered
 
-    def _seal(self, id: str) -> str:
+    def _seal(self, id: str, run: Run, *, cut: bool) -> str:
         record = self.record(id)
         if isinstance(record, str):
             return record
         record.touch()
         if record.sealed:
             return "again"
-        record.seal()
+        record.seal(cut=cut)
+        run.news.add(id)
         if not record.inbox:
             self.release(id, record.owner)
         return "ok"
@@ -271,13 +172,16 @@ class FanOuts:
             return "again"
         if record.finished:
             return "finished"
+        for _ in record.held:
+            self.end(CANCELLED)
         record.cancel()
-        run.ended.add(id)
+        run.news.add(id)
         run.urgent.add(id)
         self.marks[id] = KNOWN_FOR if record.inbox else KNOWN_FOR_LONG
         self.rung.add(self.keys.cancelled(id))
         if not record.inbox:
             self.release(id, record.owner)
+        record.touch()
         self._tell(id, record, run)
         return "ok"
 
@@ -288,21 +192,43 @@ class FanOuts:
             return "wrongtype"
         if isinstance(record, str) or id not in self.owned.get(owner, ()):
             return "lost"
-        record.ring = record.ring or arm
+        if arm:
+            record.watchers.add(record.inbox)
         return record
+
+    def status(self, id: str, inbox: str) -> Record | str:
+        """How far it is, for anybody, who may be told of the next change."""
+        record = self.record(id)
+        if isinstance(record, Record) and inbox:
+            record.watchers.add(inbox)
+        return record
+
+    def note(self, notes: Iterable[tuple[str, int, str]]) -> None:
+        """What children say of themselves."""
+        run = Run()
+        for id, index, text in notes:
+            record = self.record(id)
+            if isinstance(record, Record) and record.note(index, text):
+                run.news.add(id)
+        self.settle(run)
 
     def release(self, id: str, owner: str, *, delete: bool = False) -> None:
         """Nobody waits for it any more, or it is to be forgotten."""
         if self.fits(self.keys.owned(owner)):
             self.owned.get(owner, set()).discard(id)
         if delete:
-            self.records.pop(id, None)
+            self.forget(id)
             self.planted -= {f"{self.keys.fan_out(id)}:{part}" for part in PARTS}
+
+    def forget(self, id: str) -> None:
+        """A record is deleted, or has expired; what it held back is lost."""
+        record = self.records.pop(id, None)
+        self.jobs -= len(record.held) if record else 0
 
     def refresh(self, ids: Iterable[str]) -> int:
         """Renew the records older than a third of their TTL."""
         aged = [record for record in map(self.record, ids) if isinstance(record, Record)]
-        aged = [record for record in aged if record.left * 3 < record.ttl * 2]
+        aged = [record for record in aged if record.left is None or record.left * 3 < record.ttl * 2]
         for record in aged:
             record.touch()
         return len(aged)
@@ -319,8 +245,11 @@ class FanOuts:
         run.touched.add(id)
         if index in record.done:
             return "again"
-        record.end(index, how, entry)
-        run.ended.add(id)
+        raw = record.end(index, how, entry)
+        if raw is not None:
+            queue = json.loads(raw)["queue"]
+            self._place(queue, [raw], front=queue == record.front)
+        run.news.add(id)
         if how == FAILED:
             run.urgent.add(id)
         return "counted"
@@ -339,26 +268,36 @@ class FanOuts:
         if isinstance(record, str) or index >= record.hwm:
             return ""
         (record.started.add if started else record.started.discard)(index)
+        if not started:
+            record.notes.pop(index, None)
         return id
 
     def settle(self, run: Run) -> None:
         """What is done at the end of a script: records live on, and who waits is told."""
-        for id in run.touched:
-            record = self.record(id)
-            if isinstance(record, Record):
-                record.touch()
-                if id in run.ended:
-                    self._tell(id, record, run)
+        records = {id: self.record(id) for id in sorted(run.touched | run.news)}
+        there = {id: record for id, record in records.items() if isinstance(record, Record)}
+        for record in there.values():
+            record.touch()
+        for id in sorted(there.keys() & run.news):
+            self._tell(id, there[id], run)
 
     def _tell(self, id: str, record: Record, run: Run) -> None:
-        if not record.inbox:
-            return
-        news = f"{self.keys.news(record.inbox)}{id}:"
-        if id in run.urgent or record.finished:
-            self.rung.add(f"{news}now")
-        elif record.ring:
-            record.ring = False
-            self.rung.add(f"{news}more")
+        if record.finished and not record.over:
+            for queue, raw in record.finish():
+                self.push(queue, [raw])
+        if record.pace and (record.sealed or 2 * record.unended <= record.plan.max_queued):
+            self._ring(record.pace, id, "now")
+            record.pace = ""
+        urgency = "now" if id in run.urgent or record.finished else "more"
+        if urgency == "now" and record.inbox:
+            self._ring(record.inbox, id, urgency)
+        for inbox in record.watchers:
+            if urgency != "now" or inbox != record.inbox:
+                self._ring(inbox, id, urgency)
+        record.watchers.clear()
+
+    def _ring(self, inbox: str, id: str, urgency: str) -> None:
+        self.rung.add(f"{self.keys.news(inbox)}{id}:{urgency}")
 
 
 @lru_cache(1000)

@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.fleet import NOW
 from engine.model import REMEMBERED, TERM, Process, World
-from engine.model_records import BITS, LISTS
+from engine.model_record import BITS, LISTS
 
 from trioaction.resque.keys import queues_word
 from trioaction.resque.payload import js_date
@@ -55,11 +55,16 @@ def differences(expected: dict[str, Kept], found: dict[str, Kept]) -> list[str]:
     told: list[str] = []
     for key in sorted(expected.keys() | found.keys()):
         wanted, there = expected.get(key), found.get(key)
-        if wanted is None and there and there.value == set() and there.ttl is not None:
-            continue  # bits of which none is set, and which will expire
+        if wanted is None and there and there.value == set() and _expires(key, there, expected):
+            continue  # bits of which none is set, and which will expire with their record
         if wanted is None or there is None or not wanted.matches(there):
             told.append(f"{key}: the model has {wanted}, Redis has {there}")
     return told
+
+
+def _expires(key: str, there: Kept, expected: dict[str, Kept]) -> bool:
+    record = expected.get(key.rpartition(":")[0])
+    return there.ttl is not None or (record is not None and record.ttl is None)
 
 
 def as_read(rows: list[list[Any]]) -> dict[str, Kept]:
@@ -97,7 +102,8 @@ def of_world(world: World) -> dict[str, Kept]:
 
 def planted(world: World, key: str) -> Any:
     """What somebody makes of a key: not what it should be."""
-    return [b"else"] if key == world.keys.deaths else {b"somebody": b"else"}
+    is_hash = key == world.keys.deaths or key.endswith(":notes")
+    return [b"else"] if is_hash else {b"somebody": b"else"}
 
 
 def _all(world: World) -> Generator[tuple[str, Kept]]:
@@ -190,5 +196,8 @@ def _of_records(world: World) -> Generator[tuple[str, Kept]]:
         yield at, Kept(record.fields(), record.left)
         for part in (*BITS, *LISTS):
             yield f"{at}:{part}", Kept(getattr(record, part), record.left)
+        notes = {str(index).encode(): text.encode() for index, text in record.notes.items()}
+        yield f"{at}:notes", Kept(notes, record.left)
+        yield f"{at}:watchers", Kept({inbox.encode() for inbox in record.watchers}, record.left)
     for id, left in world.marks.items():
         yield world.keys.cancelled(id), Kept(b"1", left)
