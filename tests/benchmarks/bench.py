@@ -32,8 +32,14 @@ class Sizes:
     slots: tuple[tuple[int, int], ...]
     """Slots of a worker, and jobs that it drains."""
     enqueued: int
+    rated: tuple[int, int, int]
+    """Slots, jobs within a rate limit, and how often they are drained."""
     children: int
     many_children: int
+    million: int
+    """Children of a fan-out whose memory is watched while it runs."""
+    plans: int
+    """Of how many plans for such a fan-out."""
     families: tuple[int, int]
     """Parents that wait, and children of each, which wait for one of their own."""
     samples: int
@@ -52,8 +58,11 @@ class Sizes:
 FULL = Sizes(
     slots=((1, 10_000), (10, 60_000), (50, 120_000)),
     enqueued=100_000,
+    rated=(50, 10_000, 5),
     children=10_000,
     many_children=100_000,
+    million=1_000_000,
+    plans=3,
     families=(50, 10),
     samples=300,
     pause=0.03,
@@ -67,8 +76,11 @@ FULL = Sizes(
 TINY = Sizes(
     slots=((10, 500),),
     enqueued=500,
+    rated=(10, 200, 1),
     children=100,
     many_children=200,
+    million=300,
+    plans=1,
     families=(2, 2),
     samples=5,
     pause=0.001,
@@ -101,7 +113,13 @@ class Bench:
         actions = self.root / "actions"
         actions.mkdir(parents=True, exist_ok=True)
         shutil.copy(HERE / "application.py", actions / "__init__.py")
-        (self.root / "trioaction.toml").touch()
+        (self.root / "trioaction.toml").write_text("", encoding="utf-8")
+
+    def declare(self, actions: str, settings: str) -> None:
+        """Add to the project's actions and settings, until the next producer comes."""
+        for name, text in (("actions/__init__.py", actions), ("trioaction.toml", settings)):
+            with (self.root / name).open("a", encoding="utf-8") as file:
+                file.write(text)
 
     @asynccontextmanager
     async def producer(self, namespace: str) -> AsyncGenerator[Runtime]:

@@ -42,7 +42,8 @@ async def completed(runtime: Runtime, count: int) -> float:
     actions = runtime.services.actions
     began = time.perf_counter()
     started = await actions.fan_out(NoOp.name, [{"n": n} for n in range(count)])
-    while not (status := await actions.fan_out_status(started.fan_out_id, limit=0)).finished:  # noqa: ASYNC110
+    id = started.fan_out_id
+    while not (status := await actions.fan_out_status(id, results=None)).finished:  # noqa: ASYNC110
         await trio.sleep(0.01)  # seldom: it takes the time of the same cores
     seconds = time.perf_counter() - began
     if (status.completed, status.total) != (count, count):

@@ -44,10 +44,14 @@ class Drained:
     bare: float
 
 
-async def drained(bench: Bench, slots: int, count: int) -> Drained:
-    """Enqueue, start one worker process, and watch it. A checkpoint; cancelling ends it."""
+async def drained(bench: Bench, slots: int, count: int, *, actions: str = "", settings: str = "") -> Drained:
+    """Enqueue, start one worker process, and watch it. A checkpoint; cancelling ends it.
+
+    ``actions`` is source at the end of the worker's actions, and ``settings`` is its ``trioaction.toml``.
+    """
     namespace = f"drain{slots}"
     async with bench.producer(namespace) as runtime:
+        bench.declare(actions, settings)
         await runtime.services.actions.enqueue_many(NoOp.name, [{"n": n} for n in range(count)])
         bare = await trio.to_thread.run_sync(bare_pops, await address(runtime), count, slots)
         async with bench.workers(namespace, slots=slots) as workers:

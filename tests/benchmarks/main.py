@@ -19,6 +19,9 @@ from benchmarks.table import HEADER, line
 
 from trioaction.cli.output import print_lines
 
+LONG = ("bullmq", "million")
+"""Rows that are measured only if they are asked for."""
+
 
 def arguments() -> argparse.Namespace:
     """What the command line asks for."""
@@ -35,7 +38,7 @@ def arguments() -> argparse.Namespace:
 async def main(asked: argparse.Namespace) -> None:
     """Print the rows as they are known. A checkpoint; cancelling ends what was started."""
     sizes: Sizes = replace(FULL, herd=asked.herd)
-    names = asked.rows or [name for name in ROWS if name != "bullmq" or asked.bullmq]
+    names = asked.rows or [name for name in ROWS if name not in LONG or (name == "bullmq" and asked.bullmq)]
     with tempfile.TemporaryDirectory(prefix="ta-bench-") as folder:
         print_lines([_about(), "", *HEADER])
         bench = Bench(Path(folder), sizes, lambda row: print_lines([line(row)]))

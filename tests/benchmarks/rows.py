@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from benchmarks import bullmq, fan_outs, footprint, http_calls, jobs, latency, nurseries
+from benchmarks import bullmq, fan_outs, footprint, http_calls, jobs, latency, million, nurseries, rates
 from benchmarks.bench import Bench
 
 ROWS: dict[str, Callable[[Bench], Awaitable[None]]] = {
     "drain": jobs.drain,
     "enqueue": jobs.enqueue,
     "many": jobs.enqueue_many,
+    "rates": rates.rates,
     "fan-out": fan_outs.fan_out,
     "nursery": nurseries.nursery,
     "cancel": nurseries.cancel,
     "nested": nurseries.nested,
     "register": fan_outs.register,
     "flat": fan_outs.flat,
+    "million": million.million,
     "latency": latency.latency,
     "herd": latency.herd,
     "http": http_calls.http,

@@ -32,7 +32,7 @@ from trioaction.testing import booted
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PRINTED = re.compile(r"^\s*print\(.*\)  # (.*)$", re.MULTILINE)
 ID = re.compile(r"\b[0-9a-f]{32}\b")
-WAITS = re.compile(r"\b(?:open_fan_out|run_and_wait)\(")
+WAITS = re.compile(r"\b(?:open_fan_out\(|run_and_wait\(|watch_fan_out\(|max_queued=|\.result\(\))")
 CHANGING = re.compile(r'[0-9a-f]{32}|(?<="timestamp": )\d+|(?<="timestamp":)\d+|\d{4}-\d\d-\d\dT[\d:.]+Z')
 
 
