@@ -247,3 +247,22 @@ async def test_records_as_another_process_sees_them(redis_url: str, namespace: s
         [job] = await parent.take()
         assert await store_of(parent).follow(fan.id, "py-x:1.abcdef", arm=False) is None
         await parent.end(job)
+
+
+async def test_outcomes_are_read_page_by_page_and_go_on_after_a_reconnect(
+    redis_url: str, namespace: str
+) -> None:
+    async with (
+        open_fault_proxy(redis_url) as proxy,
+        open_parent(redis_url, namespace, engine=proxy.url, heartbeat=0.2) as parent,
+        parent.actions.open_fan_out() as fan,
+    ):
+        await fan.start_many(ONE, numbers(250))
+        jobs = await parent.take(250)
+        await parent.end(*jobs[:120])
+        outcomes = fan.outcomes()
+        seen = {(await anext(outcomes)).params["n"] for _ in range(105)}  # one page, and a part of the next
+        proxy.cut_all()
+        await parent.end(*jobs[120:])
+        seen |= {outcome.params["n"] async for outcome in outcomes}
+        assert seen == set(range(250))
