@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import tempfile
 from collections.abc import AsyncGenerator
@@ -28,7 +29,13 @@ class PrivateServer:
         """Start it and wait until its socket takes connections."""
         self.socket.unlink(missing_ok=True)
         self._launch()
-        await until(self.socket.exists)
+        await until(self._takes_connections)
+
+    def _takes_connections(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as probe:
+            return (
+                probe.connect_ex(str(self.socket)) == 0
+            )  # that it is there is not enough: nobody may listen yet
 
     def _launch(self) -> None:
         self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)

@@ -102,6 +102,15 @@ class Parenthood:
                 results = [outcome.result async for outcome in fan.outcomes()]
         self.expect(sorted(results) == sorted(keys), f"the results {results}")
 
+    async def rations(self) -> None:
+        """Has three children, one at a time: of each it learns before there is room for the next one."""
+        keys = [f"{self._key} {number}" for number in range(3)]
+        with self._nests.opening(self._key) as nest:
+            async with api.actions.open_fan_out(max_queued=1, max_running=1) as fan:
+                await fan.start_many([child(nest, key, ENDS) for key in keys])
+                results = [outcome.result async for outcome in fan.outcomes()]
+        self.expect(sorted(results) == keys, f"the results {results}")
+
     async def fails(self) -> None:
         """One child fails while others run or wait."""
         boom = f"{BOOM} of {self._key}"
@@ -178,6 +187,10 @@ async def _gathering(it: Living) -> None:
         await it.past("refresh", "Pool._refresh > Store.refresh")
         await it.past("cancelled_among", "Store.cancelled_among")
     it.journal.patient = False
+
+
+async def _rationing(it: Living) -> None:
+    await _bear(it, "ration", "rations", "ration 2")
 
 
 async def _failing(it: Living) -> None:
@@ -318,6 +331,7 @@ async def _working(it: Living) -> None:
 TWO = {"concurrency": 2}
 LIVES = (
     Life(name="gathering", script=_gathering, beside=_idle),
+    Life(name="rationing", script=_rationing),
     Life(name="failing", script=_failing, beside=_idle, settings=TWO),
     Life(name="giving up", script=_giving_up, beside=_idle, settings=TWO),
     Life(name="calling", script=_calling, beside=_idle),

@@ -64,18 +64,22 @@ class Ledger:
         kin = await self._kin()
         assert await self._stat("processed") == len(ran) - len(failed) + kin["completed"]
         assert await self._stat("failed") == len(failed) + kin["failed"] - kin["cancelled"]
-        assert await self._stat("cancelled") == kin["cancelled"]
+        assert await self._stat("cancelled") == kin["cancelled"] + kin["cancelled others"]
         entries = [json.loads(raw) for raw in await self.fleet.list(self.fleet.keys.failed)]
         recent = [entry["payload"]["args"][0] for entry in entries if entry["worker"] != ANCIENT]
         assert sorted(inputs["key"] for inputs in recent if "nest" not in inputs) == sorted(failed)
         assert sum("nest" in inputs for inputs in recent) == kin["failed"] - kin["cancelled"]
-        assert not journal.nests.wrong, "\n".join(journal.nests.wrong)
+        wrong = [*journal.nests.wrong, *journal.steering.wrong]
+        assert not wrong, "\n".join(wrong)
         if lived_on:
             twice = {key for key in ran if journal.began[key] > 1} - life.repeats
             assert not twice, f"a process that lives on ran {twice} more than once"
 
     async def _kin(self) -> Counter[str]:
-        """How the children of nests have ended, as their records have it; deleted ones as they were."""
+        """How the children of nests have ended, as their records have it; deleted ones as they were.
+
+        And how many other ones were cancelled; those that were not are told by their keys.
+        """
         counts: Counter[str] = Counter()
         start = self.fleet.keys.fan_out("")
         there = {
@@ -86,6 +90,8 @@ class Ledger:
             if is_attached(id) or b"crash:child" in fields[b"action"]:
                 counts.update({part: int(fields[part.encode()]) for part in COUNTED})
                 assert int(fields[b"registered"]) == _ended(fields)
+            else:
+                counts["cancelled others"] += int(fields[b"cancelled"])
         return counts
 
     async def _stat(self, name: str) -> int:
@@ -96,12 +102,43 @@ class Ledger:
             fields = await self.fleet.hash(self.fleet.keys.fan_out(id))
             assert int(fields[b"total"]) == total
             assert int(fields[b"failed"]) == (total == 5)
+        followed: set[str] = set()
         for record in self._records(await self.fleet.all_keys()):
             fields = await self.fleet.hash(record)
-            results, errors = [await self.fleet.list(f"{record}:{part}") for part in ("results", "errors")]
-            indexes = [json.loads(entry)["index"] for entry in [*results, *errors]]
-            indexes += indexes_in(await self.fleet.get(f"{record}:cancelled") or b"")
-            assert len(set(indexes)) == len(indexes) == _ended(fields) == int(fields[b"total"])
+            await self._check_record(record, fields)
+            followed |= self._check_follow_ups(record.rpartition(":")[2], fields)
+        assert followed == self.journal.steering.summaries.keys(), (
+            "follow-ups that nothing was to be followed by"
+        )
+
+    async def _check_record(self, record: str, fields: dict[bytes, bytes]) -> None:
+        """Each child is counted once, has the entries that are to be kept, and is not held back or out."""
+        results, errors = [await self.fleet.list(f"{record}:{part}") for part in ("results", "errors")]
+        indexes = [json.loads(entry)["index"] for entry in [*results, *errors]]
+        cancelled = [*indexes_in(await self.fleet.get(f"{record}:cancelled") or b"")]
+        failed = int(fields[b"failed"]) - len(cancelled)
+        kept = {b"all": int(fields[b"completed"]) + failed, b"errors": failed, b"none": 0}
+        assert len(set(indexes) | set(cancelled)) == len(indexes) + len(cancelled)
+        assert len(indexes) == kept[fields[b"keep"]]
+        done = [*indexes_in(await self.fleet.get(f"{record}:done") or b"")]
+        assert len(done) == _ended(fields) == int(fields[b"total"]) == int(fields[b"registered"])
+        assert (fields[b"out"], fields[b"over"]) == (b"0", b"1")
+        parts = [f"{record}:{part}" for part in ("held", "notes", "waiting")]
+        assert await self.fleet.transport.call("EXISTS", *parts) == 0
+
+    def _check_follow_ups(self, id: str, fields: dict[bytes, bytes]) -> set[str]:
+        """What was to follow has run, with the right summary; returns the keys of that."""
+        names = ("total", "completed", "failed", "cancelled")
+        counts = {name: int(fields[name.encode()]) for name in names}
+        cut = fields[b"cut"] == b"1"
+        well = not counts["failed"] and not cut and fields[b"is_cancelled"] == b"0"
+        heads = [fields.get(b"then"), fields.get(b"then_if_ok") if well else None]
+        keys = {json.loads(head + b"0}]}")["args"][0]["key"] for head in heads if head is not None}
+        for key in keys:
+            told = self.journal.steering.summaries.get(key, [])
+            assert told, f"{key} has not run"
+            assert all(summary == {"fanOutId": id, **counts, "cutShort": cut} for summary in told), told
+        return keys
 
     async def _check_recurring(self) -> None:
         records = await self.fleet.hash(self.fleet.keys.recurring)

@@ -19,6 +19,7 @@ from typing import Any
 import trio
 from crash.cutting import FIRST_ATTEMPT, LINE, Line
 from crash.nests import Nests
+from crash.steering import Steering
 from engine.fleet import NOW, Fleet
 from polling import until
 from pydantic import BaseModel
@@ -26,6 +27,7 @@ from pydantic import BaseModel
 from trioaction.action import Action, Task
 from trioaction.connection import Connection
 from trioaction.errors import ActionError, RedisUnavailable
+from trioaction.fanout.plan import Plan, follow_up
 from trioaction.fanout.record import Batch
 from trioaction.fanout.store import FanOutRefused, Store
 from trioaction.resque.delayed import delay
@@ -41,6 +43,7 @@ DEAD_FAN_OUT = "dead" * 8
 ANCIENT = "ancient"
 """The worker of failed entries that are to be thrown away."""
 BOOM, BOOM_CHILD = "boom", "boom child"
+FOLLOW = "crash:follow"
 
 
 class Keyed(BaseModel):
@@ -60,6 +63,7 @@ class Journal:
     fan_outs: dict[str, int] = field(default_factory=dict[str, int])
     """Those that were acknowledged, and how many children they have."""
     nests: Nests = field(default_factory=Nests)
+    steering: Steering = field(default_factory=Steering)
     patient: bool = True
     """Do jobs wait for what is not going to come?"""
 
@@ -307,7 +311,7 @@ async def _members(fleet: Fleet) -> list[bytes]:
 
 
 async def _die(fleet: Fleet, *keys: str, identity: Any = None) -> None:
-    """With these jobs in flight, and (if there are two) in the middle of a fan-out."""
+    """With these jobs in flight, and (if there are two) in the middle of a fan-out, which holds one back."""
     member = Membership(
         fleet.transport, fleet.keys, fleet.membership().settings, identity or this_process(), slots=len(keys)
     )
@@ -316,10 +320,12 @@ async def _die(fleet: Fleet, *keys: str, identity: Any = None) -> None:
     if len(keys) > 1:
         store = Store(fleet.transport, fleet.keys)
         about: dict[str, Any] = {"total": None, "created": 1, "action": '"a:b"', "queue": '"q"'}
-        await store.open(DEAD_FAN_OUT, owner=id, ttl=600_000, **about)
+        then, if_ok = (follow_up(FOLLOW, QUEUE, {"key": f"{name} of the dead"}) for name in ("then", "ok"))
+        plan = Plan(ttl=600_000, batch_size=9, max_running=2, then=then, then_if_ok=if_ok)
+        await store.open(DEAD_FAN_OUT, owner=id, plan=plan, **about)
         jobs = [
             (QUEUE, encode("crash:note", QUEUE, {"key": key}, child=Child(DEAD_FAN_OUT, at)))
-            for at, key in enumerate(keys)
+            for at, key in enumerate((*keys, "lapsed three"))
         ]
         await store.register(DEAD_FAN_OUT, Batch(0, 0, list(jobs)))
     else:
@@ -373,7 +379,7 @@ LIVES = (
         name="rescue",
         script=_rescue,
         prepare=_seed_dead,
-        born=frozenset({"lapsed one", "lapsed two", "killed"}),
+        born=frozenset({"lapsed one", "lapsed two", "lapsed three", "killed", "then of the dead"}),
     ),
     Life(name="reconnect", script=_reconnect, repeats=frozenset({"long"}), settings={"concurrency": 2}),
     Life(

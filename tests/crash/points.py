@@ -34,7 +34,7 @@ _PASSED_BY_MANY = {
         "_run_through",
         "_run",
     ),
-    *("Outcomes.__anext__", "Outcomes._more"),
+    *("Outcomes.__anext__", "Outcomes._more", "Sender.fan_out"),
 }
 """Functions that say nothing of who sends a command."""
 
@@ -119,9 +119,9 @@ def title(words: list[bytes]) -> str:
     return " ".join([name, *(word.decode() for word in words[1:3])]) if name == "CLIENT" else name
 
 
-_MOVES = {"cycle": (10, 13)}
-"""Where the number of moves is among the words of a script, and where the first one is. A reconcile tells of
-those that chance has left unanswered, so it is not named after them."""
+_MOVES = {"cycle": (10, 14)}
+"""Where the number of moves is among the words of a script, and the first one where there are no rate limits.
+A reconcile tells of those that chance has left unanswered, so it is not named after them."""
 
 
 def moved(name: str, words: list[bytes]) -> str:

@@ -17,6 +17,7 @@ from crash.families import family_of
 from crash.ledger import Ledger
 from crash.lives import FAR, QUEUE, Journal, Life, Living, actions_of, recurring_of
 from crash.points import Point, sources
+from crash.steered import steered_of
 from engine.fleet import Fleet, open_fleet
 from polling import until
 from pydantic import SecretStr
@@ -193,7 +194,7 @@ class Reenactment:
 
     def _actions(self) -> list[type[Action]]:
         recurring = recurring_of(self.journal) if self.life.recurring else []
-        return actions_of(self.journal) + family_of(self.journal) + recurring
+        return actions_of(self.journal) + family_of(self.journal) + steered_of(self.journal) + recurring
 
     def _settings(self, **others: Any) -> Settings:
         tasks: dict[str, Any] = {"queues": [QUEUE], "concurrency": 1, "heartbeat": 0.05, "grace": 5}

@@ -12,16 +12,17 @@ from crash.lives import LIVES as SINGLES
 from crash.lives import Life
 from crash.points import Point, listed, package_scripts, uses_in_source
 from crash.reenact import reenacted
+from crash.steered import LIVES as STEERED
 
 from trioaction.action import Action
 
-LIVES = (*SINGLES, *FAMILIES)
+LIVES = (*SINGLES, *FAMILIES, *STEERED)
 POINTS = listed()
 BY_NAME = {life.name: life for life in LIVES}
 WHENS: tuple[When, ...] = ("before", "after")
 FATES: tuple[Fate, ...] = ("lives on", "dies", "is cancelled")
 ALSO_IN_ITS_ANSWER = {"cycle", "reconcile"}
-READS = {"follow", "outcomes", "cancelled_among", "refresh", "status"}
+READS = {"follow", "outcomes", "cancelled_among", "refresh"}
 """What leaves nothing behind that counts: who dies then, has died after the command before it."""
 
 
@@ -52,6 +53,7 @@ def cuttable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trioaction.redis.transport.Transport", CutTransport)
     monkeypatch.setattr("trioaction.redis.transport.open_stream", open_cut_stream)
     monkeypatch.setattr("trioaction.work.scheduler.PAUSE", 0.05)
+    monkeypatch.setattr("trioaction.fanout.parking.HOLD_ON", 0.05)
     # half of the time would go into looking for the lines of our actions
     monkeypatch.setattr("trioaction.registry.source_of", _source_of)
 
@@ -78,7 +80,10 @@ async def test_the_list_has_every_point_that_a_life_passes(
     passed = set(line.order)
     assert mine <= passed, "not passed any more:\n" + "\n".join(sorted(map(str, mine - passed)))
     known = {point.anywhere for point in POINTS}
-    if life in FAMILIES:  # which of several children ends first, and with what, is a matter of chance
+    if life in (
+        *FAMILIES,
+        *STEERED,
+    ):  # which of several children ends first, and with what, is a matter of chance
         known |= {(command, who, point.after, 1) for command, who, _, _ in known for point in line.order}
     missing = [
         point

@@ -273,7 +273,8 @@ async def test_without_redis_for_long_a_parent_gives_up_and_its_children_are_can
                 await redis.start()
                 async with open_fleet(redis.url, namespace) as fleet:
                     with result.recovers():
-                        await until(lambda: len(seen(project, "stopped")) == 2)
+                        # one more may begin, when the first fan-out is cancelled and the other one is not yet
+                        await until(lambda: len(seen(project, "stopped")) >= 2)
                         await counted(fleet, failed=1, cancelled=8)
                     await until(lambda: nobody_owns(fleet))
                     (entry,) = await fleet.list(fleet.keys.failed)

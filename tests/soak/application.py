@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import suppress
+from typing import Any
 
 import trio
 from pydantic import BaseModel
@@ -143,3 +144,58 @@ class Parent(Action):
         with suppress(TrioactionError, RedisError):
             await api.actions.fan_out(children(), batch_size=5)
         mark(self.name, params.id, "ok")
+
+
+class Follow(Action):
+    """Follow a fan-out, and fail in a way that is no part of the load if that had not ended."""
+
+    name = "soak:follow"
+    task = Task(queue="follow")
+
+    class Inputs(Work):
+        """With the summary of the fan-out."""
+
+        fanOut: dict[str, object]
+
+    async def run(self, params: Inputs) -> None:
+        """Not a checkpoint, so never cancelled."""
+        counts = [params.fanOut[name] for name in ("total", "completed", "failed")]
+        total, completed, failed = (count for count in counts if isinstance(count, int))
+        if completed + failed != total:
+            raise RuntimeError(f"not at the end: {params.fanOut}")
+        mark(self.name, params.id, "ok")
+
+
+class Steered(Action):
+    """Fan out with limits and follow-ups; who waits for room is parked, and killed meanwhile."""
+
+    name = "soak:steered"
+    task = Task(queue="parents")
+
+    class Inputs(Work):
+        """What is asked of ``fan_out``."""
+
+        failing: bool
+        options: dict[str, Any]
+
+    async def run(self, params: Inputs) -> None:
+        """A checkpoint; cancelled, the fan-out is sealed at what was registered."""
+        own = f"{params.id}/{uuid.uuid4().hex[:8]}"
+
+        def children() -> Iterator[dict[str, object]]:
+            for number in range(40):
+                action = Fails.name if params.failing and number % 7 == 0 else Quick.name
+                yield {"action": action, "inputs": {"id": f"{own}/{number}", "seconds": 0.02}}
+
+        # as for soak:parent
+        with suppress(TrioactionError, RedisError):
+            await api.actions.fan_out(children(), batch_size=5, **follow_ups(own), **params.options)
+        mark(self.name, params.id, "ok")
+
+
+def follow_ups(own: str) -> dict[str, Any]:
+    """Options for ``fan_out``: both jobs that may follow, with ids that begin with ``own``."""
+    return {
+        option: {"action": Follow.name, "inputs": {"id": f"{own}/{option}"}}
+        for option in ("then", "then_if_ok")
+    }

@@ -92,11 +92,44 @@ async def _record(fleet: Fleet, id: str) -> tuple[str, FanOutRecord]:
     total, completed, failed, cancelled = (
         int(fields[name]) for name in ("total", "completed", "failed", "cancelled")
     )
-    started, done = await fleet.transport.pipeline([("GET", f"{key}:started"), ("BITCOUNT", f"{key}:done")])
-    sealed, is_cancelled = fields["sealed"] == b"1", fields["is_cancelled"] == b"1"
+    parts = [("GET", f"{key}:started"), ("BITCOUNT", f"{key}:done")]
+    parts += [("LLEN", f"{key}:{part}") for part in ("results", "errors", "held")]
+    started, done, results, errors, held = await fleet.transport.pipeline(parts)
     return id, FanOutRecord(
-        total, completed, failed, sealed, cancelled, is_cancelled, started or b"", int(done)
+        total,
+        completed,
+        failed,
+        sealed=fields["sealed"] == b"1",
+        cancelled=cancelled,
+        is_cancelled=fields["is_cancelled"] == b"1",
+        started=started or b"",
+        done=int(done),
+        cut=fields["cut"] == b"1",
+        out=int(fields["out"]) + int(held),
+        keep=fields["keep"].decode(),
+        kept=int(results) + int(errors),
+        then=_follow_up(fields.get("then")),
+        then_if_ok=_follow_up(fields.get("then_if_ok")),
     )
+
+
+def _follow_up(head: bytes | None) -> str:
+    """The id of a job that is to follow; a script adds its last input."""
+    return "" if head is None else json.loads(head + b"0}]}")["args"][0]["id"]
+
+
+async def beyond_limits(fleet: Fleet) -> list[str]:
+    """Fan-outs that have more children out, or registered and not ended, than they may. A checkpoint."""
+    ids = _fan_outs(await fleet.all_keys())
+    names = ("registered", "completed", "failed", "out", "max_running", "max_queued")
+    records = await fleet.transport.pipeline([("HMGET", fleet.keys.fan_out(id), *names) for id in ids])
+    found: list[str] = []
+    for id, values in zip(ids, records, strict=True):
+        registered, completed, failed, out, running, queued = (int(value or 0) for value in values)
+        left = registered - completed - failed
+        if (running and out > running) or (queued and left > queued):
+            found.append(f"fan-out {id}: {out} of {running} are out, and {left} of {queued} have not ended")
+    return found
 
 
 async def left_over(fleet: Fleet) -> list[str]:

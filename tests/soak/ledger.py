@@ -13,7 +13,7 @@ from soak.nursery_ledger import Counts, FanOutRecord, NurseryEvidence, NurseryLe
 
 Accepted = Literal["yes", "maybe", "no"]
 """Did the producer get an answer? "maybe" if the connection was lost too late to know."""
-TICK = "soak:tick"
+TICK, FOLLOW = "soak:tick", "soak:follow"
 EXPECTED = {"soak:nest": {"Expected", "ChildFailed", "ExceptionGroup", "FanOutCancelled"}}
 """With what an action may fail that is a parent: with what its children raised, too."""
 TICK_SECONDS = 1.0
@@ -139,6 +139,7 @@ class Ledger:
             *_problems_of_exceptions(evidence.failures),
             *self.nurseries.problems(lines, about),
             *self._problems_of_fan_outs(first, evidence.fan_outs),
+            *_problems_of_follow_ups(first.values(), evidence.fan_outs.values()),
             *_problems_of_ticks(len(ran) - len(jobs), evidence.failures, seconds),
             *(f"{count} left in {key}" for key, count in evidence.waiting.items() if count),
             *(f"without owner or TTL: {name}" for name in evidence.orphans),
@@ -170,6 +171,8 @@ class Ledger:
         for id, record in records.items():
             if not record.closes:
                 yield f"fan-out {id} does not close: {record}"
+            if not record.keeps:
+                yield f"fan-out {id} has kept the wrong entries: {record}"
         for fan_out in self.fan_outs:
             ran = [first[child] for child in fan_out.children if child in first]
             record = records.get(fan_out.id or "")
@@ -232,6 +235,14 @@ def _problems_of_counters(first: Iterable[Execution], evidence: Evidence, counts
     surplus = sum(counted - jobs for counted, jobs in expected.values())
     if surplus > counts.unknown:
         yield f"{surplus} more jobs are counted than were accepted, of which {counts.unknown} may be"
+
+
+def _problems_of_follow_ups(first: Iterable[Execution], records: Iterable[FanOutRecord]) -> Iterable[str]:
+    """That none was enqueued twice is for the counters to tell."""
+    ran = {one.job for one in first if one.action == FOLLOW}
+    wanted = {job for record in records for job in record.follows}
+    yield from some("should have followed a fan-out", sorted(wanted - ran))
+    yield from some("followed a fan-out that they should not", sorted(ran - wanted))
 
 
 def _problems_of_failures(first: Iterable[Execution], failures: Sequence[FailedJob]) -> Iterable[str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import trio
 from redis.exceptions import RedisError
-from soak.application import RETRIES
+from soak.application import RETRIES, follow_ups
 from soak.ledger import Accepted, FanOutPromise, Ledger, Promise
 from soak.nursery_load import ASKED, LATER, OUTSIDE, NurseryLoad
 from soak.stage import NAMESPACE, Stage
@@ -26,7 +26,7 @@ from trioaction.registry import discover
 from trioaction.runtime import Runtime, open_runtime
 
 SINGLE_PRODUCERS, PARENTS_HERE = 4, 2
-SINGLE, MANY, FAN_OUT, PARENT, NEST, HERE = 0.05, 3.0, 1.5, 1.0, 0.7, 0.8
+SINGLE, MANY, FAN_OUT, PARENT, STEERED, NEST, HERE = 0.05, 3.0, 1.5, 1.0, 1.5, 0.7, 0.8
 """Seconds, on average, between two of a kind."""
 LONGEST_JOB = 0.3
 
@@ -50,6 +50,7 @@ class Load:
             nursery.start_soon(self._again, self._many, MANY)
             nursery.start_soon(self._again, self._fan_out, FAN_OUT)
             nursery.start_soon(self._again, self._parent, PARENT)
+            nursery.start_soon(self._again, self._steered, STEERED)
             nursery.start_soon(self._again, self._nest, NEST)
             for _ in range(PARENTS_HERE):
                 nursery.start_soon(self._again, self._nurseries.parent, HERE)
@@ -98,6 +99,17 @@ class Load:
         inputs = {"id": job, "seconds": self._chance.choice((0.05, LONGEST_JOB))}
         self._promise(job, await _told(self._actions.enqueue("soak:parent", inputs)))
 
+    async def _steered(self) -> None:
+        job = self._id("steered")
+        limits = {"max_queued": self._chance.randint(1, 20)} if self._chance.random() < 0.7 else {}
+        inputs = {"id": job, "failing": self._chance.random() < 0.5, "options": self._options() | limits}
+        self._promise(job, await _told(self._actions.enqueue("soak:steered", inputs)))
+
+    def _options(self) -> dict[str, Any]:
+        """For ``fan_out``, wherever it is called."""
+        limits = {"max_running": self._chance.randint(1, 7)} if self._chance.random() < 0.5 else {}
+        return limits | {"keep": self._chance.choice(("all", "all", "errors", "none"))}
+
     async def _nest(self) -> None:
         job = self._id("nest")
         if self._chance.random() < 0.1:
@@ -116,7 +128,8 @@ class Load:
         id: str | None = None
         accepted: Accepted = "yes"
         try:
-            id = (await self._actions.fan_out(children, batch_size=20)).fan_out_id
+            options = self._options() | follow_ups(names[0])
+            id = (await self._actions.fan_out(children, batch_size=20, **options)).fan_out_id
         except (Unavailable, RedisError) as error:
             id = getattr(error, "fan_out_id", None)
             accepted = "no" if id is None else "maybe"

@@ -14,13 +14,14 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 from functools import partial
 from pathlib import Path
 
 import trio
+from redis.exceptions import RedisError
 from soak.faults import FAULTS, Thrower
-from soak.inspection import complaints, ended_by_others, evidence, left_over, waiting
+from soak.inspection import beyond_limits, complaints, ended_by_others, evidence, left_over, waiting
 from soak.ledger import Ledger, executions, waits
 from soak.load import open_load
 from soak.nursery_ledger import Trouble, story
@@ -34,6 +35,8 @@ from trioaction.log import configure
 
 WARM = 10
 """Seconds after which the memory of a process counts."""
+LOOK_EVERY = 0.5
+"""Seconds between two looks at the limits of fan-outs."""
 DRAIN_WITHIN = 120.0
 PRODUCER = "producer.err"
 MIB = 2**20
@@ -86,10 +89,18 @@ class Soak:
         async with open_load(self._stage, self._ledger, chance) as load, trio.open_nursery() as nursery:
             nursery.start_soon(load.run)
             nursery.start_soon(self._thrower.run)
+            nursery.start_soon(self._watch_limits, load.stopping)
             await trio.sleep(self._asked.minutes * 60)
             self._tell("no more faults")
             self._thrower.stopping.set()
             load.stopping.set()
+
+    async def _watch_limits(self, stopping: trio.Event) -> None:
+        while not stopping.is_set():
+            with suppress(RedisError):
+                self._problems += await beyond_limits(self._stage.direct)
+            with trio.move_on_after(LOOK_EVERY):
+                await stopping.wait()
 
     async def _drain(self) -> None:
         """Until nothing waits or runs but the recurring action, which must still recur."""

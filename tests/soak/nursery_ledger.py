@@ -23,6 +23,8 @@ class FanOutRecord:
     """What Redis has counted of one fan-out; ``failed`` has the ``cancelled`` ones in it.
 
     ``started`` are the bits of the children that had been popped, and ``done`` how many have ended by theirs.
+    ``out`` of its children are still out or held back, and ``kept`` entries of others are there. The ids are
+    those of the jobs that are to follow.
     """
 
     total: int
@@ -33,12 +35,31 @@ class FanOutRecord:
     is_cancelled: bool = False
     started: bytes = b""
     done: int = -1
+    cut: bool = False
+    out: int = 0
+    keep: str = "all"
+    kept: int = -1
+    then: str = ""
+    then_if_ok: str = ""
 
     @property
     def closes(self) -> bool:
         """Has each child ended, once?"""
         ended = self.completed + self.failed
-        return self.sealed and self.total == ended and self.done in (-1, ended)
+        return self.sealed and self.total == ended and self.done in (-1, ended) and not self.out
+
+    @property
+    def keeps(self) -> bool:
+        """Are there as many entries as there should be?"""
+        failed = self.failed - self.cancelled
+        wanted = {"all": self.completed + failed, "errors": failed, "none": 0}
+        return self.kept in (-1, wanted[self.keep])
+
+    @property
+    def follows(self) -> set[str]:
+        """The ids of the jobs that should have followed."""
+        well = not (self.failed or self.cut or self.is_cancelled)
+        return {self.then, self.then_if_ok if well else ""} - {""}
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,7 +151,8 @@ class NurseryLoad:
         id: str | None = None
         accepted: Cancelled = "yes"
         try:
-            id = (await self._actions.fan_out(children, batch_size=20)).fan_out_id
+            most = self._chance.choice((None, 1, 5))
+            id = (await self._actions.fan_out(children, batch_size=20, max_running=most)).fan_out_id
         except (Unavailable, RedisError) as error:
             id = getattr(error, "fan_out_id", None)
             accepted = "no" if id is None else "maybe"
