@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 ConnectionKind = Literal["web", "websocket", "cli", "task"]
 
@@ -47,8 +47,8 @@ class Connection:
         other callers nobody is told. Costs little: the newest word is sent, up to ten times a second. May be
         called in threads. Raises ValueError for what is no number, or negative.
         """
-        for number in (done, 1 if of is None else of):
-            if not 0 <= number < math.inf:
+        for number in (done, 0 if of is None else of):
+            if not isinstance(cast("object", number), int | float) or not 0 <= number < math.inf:
                 raise ValueError(f"report(done, of) takes numbers from 0 up, not {number!r}")
         if self.on_report is not None:
             self.on_report(done, of)

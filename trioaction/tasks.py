@@ -173,10 +173,10 @@ class Actions:
         says of which children: ``"all"``, ``"errors"`` or ``"none"``; all are counted.
 
         At most ``max_running`` children are on their way or run at once, on all processes. With
-        ``max_queued`` it takes no more inputs while so many children have not ended: it waits, and a job that
-        does takes no slot meanwhile. ``then`` is the job that follows when all have ended, whatever came of
-        them; ``then_if_ok`` follows if all have completed. Each is a name, or an item as above, and gets its
-        inputs and ``fanOut``, a summary.
+        ``max_queued`` so many at most are registered and have not ended: it reads inputs at most two batches
+        ahead and waits, and a job that does takes no slot meanwhile. ``then`` is the job that follows when
+        all have ended, whatever came of them; ``then_if_ok`` follows if all have completed. Each is a name,
+        or an item as above, and gets its inputs and ``fanOut``, a summary.
 
         Returns as soon as all are enqueued. A checkpoint at least once per batch. When cancelled, or when
         it raises (an iterator may name an unknown action later on), what was enqueued by then runs, and
@@ -263,7 +263,7 @@ class Actions:
 
         It is for the time around a database transaction, and no outbox: a process that dies after the commit
         and before the sending loses the jobs. A `fan_out` inside holds its inputs in memory. A task that
-        outlives the block enqueues at once.
+        outlives the block enqueues at once. No generator should yield inside of the block.
 
         Leaving is a checkpoint if there is something to send, and not to be cancelled then, since the commit
         has happened. Raises RedisUnavailable, with their number, if jobs could not be sent within 5 seconds.
@@ -275,11 +275,15 @@ class Actions:
 
         Returns before they have ended. False if all had ended by themselves, and for an unknown or expired
         id; True again for one that was cancelled before. A checkpoint; when cancelled, it may have happened.
-        An open fan-out's block ends without an error.
+        An open fan-out's block ends without an error. One that waits for the end of `after_commit` is not
+        sent.
         """
         if not _FAN_OUT_ID.fullmatch(_id(fan_out_id)):
             await trio.lowlevel.checkpoint()
             return False
+        if commit.withdraw(self._sender, fan_out_id):
+            await trio.lowlevel.checkpoint()
+            return True
         return await self._fan_outs.store.cancel(fan_out_id)
 
     async def fan_out_status(
@@ -321,7 +325,8 @@ class Actions:
         plan = Plan(ttl=ttl, batch_size=1, patient=True)
         await self._outlet.fan_out([inputs], Orders(self._registry, action, queue), plan, id=id)
         digest = digest_of(element) if lifetime is None else None
-        follower = Following(self._fan_outs, id, action)
+        withdraw = partial(commit.withdraw, self._sender, id)
+        follower = Following(self._fan_outs, id, action, queue, withdraw)
         return EnqueuedJob(action=action, queue=queue, digest=digest, fan_out_id=id, follower=follower)
 
     @property

@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from contextlib import aclosing
 from typing import Any, cast
 
 import pytest
@@ -14,15 +15,17 @@ from engine.fan_outs import OWNER, REGISTRY, Registrar, actions_of, open_registr
 from engine.parents import Parent, open_parent
 from engine.pools import working
 from faultproxy import FaultProxy, open_fault_proxy
+from structlog.testing import capture_logs
 
 from trioaction.action import Action, Task
-from trioaction.errors import InvalidInput, PayloadTooLarge, RedisUnavailable, UnknownAction
+from trioaction.errors import FanOutCancelled, InvalidInput, PayloadTooLarge, RedisUnavailable, UnknownAction
 from trioaction.fanout.orders import Orders
 from trioaction.fanout.plan import Plan
 from trioaction.jobs import commit
 from trioaction.jobs.commit import Block
 from trioaction.jobs.drafts import digest_of
 from trioaction.jobs.sending import Sender
+from trioaction.jobs.tracked import EnqueuedJob
 from trioaction.redis.transport import open_transport
 from trioaction.resque.keys import Keys
 from trioaction.resque.payload import decode, encode
@@ -296,6 +299,103 @@ async def test_a_fan_out_that_outlives_an_inner_block_joins_the_outer_one(
                 over.set()
             assert await queued(fleet) == []
         assert await inputs_in(fleet) == numbered(1)
+
+
+# what is cancelled before it was sent
+
+
+async def test_a_job_that_is_cancelled_before_the_end_is_not_sent(redis_url: str, namespace: str) -> None:
+    async with open_registrar(redis_url, namespace) as fleet:
+        actions, before = fleet.actions, await fleet.all_keys()
+        async with actions.after_commit():
+            job = await actions.enqueue(ONE, track=True)
+            assert [await job.cancel(), await job.cancel()] == [True, True]
+            assert await actions.cancel_fan_out(job.fan_out_id or "")
+            assert (await job.status()).state == "cancelled"
+            with pytest.raises(FanOutCancelled, match=ONE):
+                await job.result()
+        assert await fleet.all_keys() == before
+        assert (await job.status()).state == "cancelled"
+        assert not await actions.cancel_fan_out(job.fan_out_id or "")
+
+
+async def test_a_fan_out_that_is_cancelled_before_the_end_is_not_sent(redis_url: str, namespace: str) -> None:
+    async with open_registrar(redis_url, namespace) as fleet:
+        actions = fleet.actions
+        async with actions.after_commit():
+            ids = [(await actions.fan_out(ONE, numbered(n), then=OTHER)).fan_out_id for n in range(3)]
+            assert await actions.cancel_fan_out(ids[1])
+            assert not await actions.cancel_fan_out("0" * 32)
+        assert await inputs_in(fleet) == numbered(0, 2)
+        assert await queued(fleet, "default") == []
+        known = [(await actions.fan_out_status(id, results=None)).known for id in ids]
+        assert known == [True, False, True]
+        assert await actions.cancel_fan_out(ids[0])
+
+
+async def test_what_waits_in_an_outer_block_is_cancelled_in_an_inner_one(
+    redis_url: str, namespace: str
+) -> None:
+    async def enqueue(number: int) -> EnqueuedJob:
+        return await actions.enqueue(ONE, {"n": number}, track=True)
+
+    async with open_registrar(redis_url, namespace) as fleet:
+        actions = fleet.actions
+        async with actions.after_commit():
+            outer = await enqueue(1)
+            async with actions.after_commit():
+                inner, other = await enqueue(2), await enqueue(3)
+                assert await outer.cancel()
+                assert await inner.cancel()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(other.cancel)
+            assert await inner.cancel()
+            await enqueue(4)
+        assert await inputs_in(fleet) == numbered(4)
+
+
+async def test_who_outlives_a_block_cancels_what_was_sent(redis_url: str, namespace: str) -> None:
+    async def late() -> None:
+        await over.wait()
+        assert await job.cancel()
+        done.set()
+
+    over, done = trio.Event(), trio.Event()
+    async with open_registrar(redis_url, namespace) as fleet, trio.open_nursery() as nursery:
+        actions = fleet.actions
+        async with actions.after_commit():
+            job = await actions.enqueue(ONE, track=True)
+            nursery.start_soon(late)
+        assert (await job.status()).state == "queued"
+        over.set()
+        await done.wait()
+        assert (await job.status()).state == "cancelled"
+
+
+# a generator, which should not yield inside
+
+
+async def test_a_generator_that_is_left_inside_is_told_of(redis_url: str, namespace: str) -> None:
+    async def rows(*, enqueues: bool) -> AsyncGenerator[None]:
+        async with actions.after_commit():
+            if enqueues:
+                await actions.enqueue_many(ONE, numbered(1, 2))
+                await actions.fan_out(ONE, numbered(3))
+            yield
+
+    async with open_registrar(redis_url, namespace) as fleet:
+        actions = fleet.actions
+        with capture_logs() as told:
+            for enqueues in (False, True):
+                async with aclosing(rows(enqueues=enqueues)) as it:
+                    async for _ in it:
+                        break
+        [entry] = told
+        assert (entry["log_level"], entry["jobs"]) == ("warning", 3)
+        assert "a generator was left inside of after_commit()" in entry["event"]
+        assert await queued(fleet) == []
+        await actions.enqueue(ONE, {"n": 4})
+        assert await inputs_in(fleet) == numbered(4)
 
 
 # what is checked, and when

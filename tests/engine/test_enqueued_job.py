@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import weakref
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
 
@@ -28,6 +29,7 @@ from trioaction.errors import (
     UnknownAction,
 )
 from trioaction.fanout.entries import encode_entry
+from trioaction.fanout.parking import CURRENT_PARKING
 from trioaction.fanout.views import Report, write_report
 from trioaction.jobs.tracked import EnqueuedJob, JobStatus
 from trioaction.outcome import encode_result
@@ -342,3 +344,52 @@ async def test_a_job_that_waits_for_a_job_takes_no_slot(redis_url: str, namespac
             with pytest.raises(ChildFailed, match="no luck"):
                 await failed.result()
         await until(lambda: it.tally.processed == 2)
+
+
+class Places:
+    """The place of a job in a pool: how often it was given up, and for which queues."""
+
+    queue = "parents"
+
+    def __init__(self) -> None:
+        self.given_up: list[list[str]] = []
+        self._waits = 0
+
+    def park(self, queues: Collection[str]) -> None:
+        """As a pool counts."""
+        if not self._waits:
+            self.given_up.append(list(queues))
+        self._waits += 1
+
+    async def resume(self) -> None:
+        """As a pool counts."""
+        self._waits -= 1
+        await trio.lowlevel.checkpoint()
+
+
+async def test_a_job_that_waits_gives_its_slot_up_once_however_much_is_reported(
+    redis_url: str, namespace: str
+) -> None:
+    async with open_parent(redis_url, namespace) as parent:
+        job = await parent.actions.enqueue(ONE, queue="children", track=True)
+        id = job.fan_out_id or ""
+
+        async def waits() -> None:
+            CURRENT_PARKING.set(places)
+            assert await job.result() == 1
+
+        async def has_looked() -> bool:
+            return await parent.transport.call("SCARD", parent.keys.fan_out(id) + ":watchers") == 1
+
+        places = Places()
+        [taken] = await parent.take()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(waits)
+            for number in range(4):
+                await until(has_looked)
+                await parent.fan_outs.store.note([(id, 0, write_report(Report(number, 4)))])
+            await until(has_looked)
+            await end_with(parent, taken, 1)
+        assert places.given_up == [["children"]]
+        await waits()  # it has ended
+        assert places.given_up == [["children"]]

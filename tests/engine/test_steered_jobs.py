@@ -12,7 +12,9 @@ from pydantic import BaseModel
 
 from trioaction.action import Action, Task
 from trioaction.connection import Connection
+from trioaction.errors import FanOutCancelled
 from trioaction.tasks import Actions
+from trioaction.work.parking import SlotParking
 
 
 class Many(BaseModel):
@@ -56,6 +58,67 @@ async def test_a_parent_that_waits_for_room_gives_its_slot_to_its_children(
         await it.actions.enqueue("t:parent")
         await until(lambda: it.tally.processed == 21)
     assert len(log) == 20
+
+
+async def test_it_does_not_take_its_slot_again_only_to_wait(
+    redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+    resume = SlotParking.resume
+
+    async def counted(parking: SlotParking) -> None:
+        taken.append(1)
+        await resume(parking)
+
+    monkeypatch.setattr(SlotParking, "resume", counted)
+    log, made = list[int](), list[Actions]()
+    async with working(redis_url, namespace, *family(log, made, max_queued=2), slots=1) as it:
+        made.append(it.actions)
+        await it.actions.enqueue("t:parent", {"count": 40})
+        await until(lambda: it.tally.processed == 41)
+    assert len(taken) == 1
+
+
+@pytest.mark.parametrize("what", ["result", "watch", "fan_out"])
+async def test_a_thread_that_is_told_to_end_waits_no_longer(
+    redis_url: str, namespace: str, what: str
+) -> None:
+    made, states = list[Actions](), list[str]()
+
+    class Parent(Action):
+        name = "t:parent"
+        task = Task(queue="parents")
+
+        def run(self) -> None:
+            states.append("began")
+            try:
+                trio.from_thread.run(self.wait)
+            except FanOutCancelled:
+                states.append("told")
+                raise
+
+        async def wait(self) -> None:
+            if what == "result":
+                await (await made[0].enqueue("t:child", {}, "nobody", track=True)).result()
+            elif what == "watch":
+                result = await made[0].fan_out("t:child", [{}], "nobody")
+                async for _ in made[0].watch_fan_out(result.fan_out_id):
+                    pass
+            else:
+                await made[0].fan_out("t:child", [{}] * 5, "nobody", max_queued=1)
+
+    class Child(Action):
+        name = "t:child"
+
+        async def run(self) -> None:
+            """Never called."""
+
+    async with working(redis_url, namespace, Parent, Child, slots=1, queues=["parents"]) as it:
+        made.append(it.actions)
+        job = await it.actions.enqueue("t:parent", {}, track=True)
+        await until(lambda: states == ["began"])
+        assert await job.cancel()
+        await until(lambda: states == ["began", "told"])
 
 
 async def test_no_more_run_at_once_than_may(redis_url: str, namespace: str) -> None:
@@ -142,8 +205,8 @@ async def test_a_follow_up_runs_like_any_job(redis_url: str, namespace: str) -> 
         assert seen == [{"fanOutId": result.fan_out_id, **counts, "word": "done"}]
 
 
-@pytest.mark.parametrize("number", [-1, float("nan"), float("inf")])
-def test_a_report_is_of_numbers(number: float) -> None:
+@pytest.mark.parametrize("number", [-1, float("nan"), float("inf"), "5", [1]])
+def test_a_report_is_of_numbers(number: Any) -> None:
     caller = Connection("cli", "cli:1")
     caller.report(1, 2)
     with pytest.raises(ValueError, match="numbers from 0 up"):

@@ -111,11 +111,11 @@ def test_the_next_attempt_has_the_same_moment() -> None:
     assert next_attempt(copy, queue="q", attempt=3, job_id="x") == copy.replace(b":2,", b":3,")
 
 
-def test_a_failed_entry_keeps_the_moment() -> None:
+def test_a_failed_entry_is_without_the_moment_so_that_it_can_be_put_back() -> None:
     now = datetime.now(UTC)
     for raw in (encode("a", "q", {}, expires_at=5), encode("a", "q", {}, child=Child(ID, 1), expires_at=5)):
         entry = json.loads(failed_entry(raw, worker="w", queue="q", error=JobExpired(1.0), now=now))
-        assert entry["payload"] == {"class": "a", "queue": "q", "args": [{}], "expires_at": 5}
+        assert entry["payload"] == {"class": "a", "queue": "q", "args": [{}]}
 
 
 def test_a_child_is_known_by_its_bytes_all_the_same() -> None:

@@ -23,6 +23,7 @@ from trioaction.errors import (
 from trioaction.fanout.children import Children, Terms
 from trioaction.fanout.orders import Items, Order, Orders, closing, of_item, ordered
 from trioaction.fanout.outcomes import ChildOutcome, Progress, gathered
+from trioaction.fanout.parking import Wait
 from trioaction.fanout.waiting import FanOuts
 from trioaction.redis.transport import lone_error_ungrouped
 
@@ -145,7 +146,8 @@ class FanOut:
         started. Raises RuntimeError after the block has ended.
         """
         order = self._ordering(action)(0, inputs)
-        await self._children.room()
+        async with self._children.giving_way() as wait:
+            await self._children.room(wait)
         return self._children.add(order)
 
     async def start_many(self, action: str | Items, inputs: Items | None = None) -> int:
@@ -158,14 +160,14 @@ class FanOut:
         """
         items, orders = ordered(self._ordering, action, inputs)
         count = 0
-        async with closing(items):
+        async with closing(items), self._children.giving_way() as wait:
             if isinstance(items, AsyncIterable):
                 async for item in items:
-                    await self._pace(count)
+                    await self._pace(count, wait)
                     count += self._add_item(orders, count, item)
             else:
                 for item in items:
-                    await self._pace(count)
+                    await self._pace(count, wait)
                     count += self._add_item(orders, count, item)
         return count
 
@@ -195,10 +197,10 @@ class FanOut:
             raise of_item(number, error) from None
         return 1
 
-    async def _pace(self, count: int) -> None:
+    async def _pace(self, count: int, wait: Wait) -> None:
         """Room for the next of many; a checkpoint only now and then, since it costs as much as the child."""
         if count % _AT_ONCE == 0 or self._children.registrar.full:
-            await self._children.room()
+            await self._children.room(wait)
 
 
 class Outcomes(AsyncIterator[ChildOutcome]):

@@ -19,7 +19,7 @@ from trioaction.errors import ChildFailed, FanOutLost, RedisUnavailable, Unavail
 from trioaction.events import FAN_OUT_STALLED
 from trioaction.fanout.orders import Order, as_json, shown
 from trioaction.fanout.outcomes import MOST_RAISED, ChildOutcome, Progress, read_outcome
-from trioaction.fanout.parking import CURRENT_PARKING, Parking, held_on, parked, waiting_thread
+from trioaction.fanout.parking import CURRENT_PARKING, Parking, Wait, giving_way, parked, waiting_thread
 from trioaction.fanout.plan import Plan
 from trioaction.fanout.record import Batch, new_attached_id
 from trioaction.fanout.registrar import Registrar
@@ -137,7 +137,11 @@ class Children:
             raise
         if code != "ok":
             return False
-        self._fan_outs.on_started(self.id)
+        try:
+            self._fan_outs.on_started(self.id)
+        except BaseException:
+            self._abandon()
+            raise
         return True
 
     def stopped_with_its_thread(self, scope: trio.CancelScope) -> AbstractContextManager[None]:
@@ -183,11 +187,15 @@ class Children:
         """Meanwhile this job has no place; see `parking.parked`."""
         return parked(self._queues)
 
-    async def room(self) -> None:
+    def giving_way(self) -> AbstractAsyncContextManager[Wait]:
+        """For waits for `room`; see `parking.giving_way`."""
+        return giving_way(self._queues)
+
+    async def room(self, wait: Wait) -> None:
         """Until there is room for one more child, or none comes any more. A checkpoint; safe to cancel."""
         await trio.lowlevel.checkpoint()
         while self.registrar.full and not self.registrar.closed:
-            await held_on(self.registrar.room, self._queues)
+            await wait(self.registrar.room)
 
     async def change(self) -> None:
         """Until more is known. A checkpoint; safe to cancel."""
@@ -223,9 +231,9 @@ class Children:
 
     async def _register(self, batch: Batch) -> None:
         register = partial(self._store.register, self.id, batch, self._fan_outs.inbox)
-        with self._fan_outs.hearing(self.id) as news:
+        with self._fan_outs.hearing_of_room(self.id) as room:
             while not await self._asked(register):
-                await news.wait()  # until so many have ended that there is room
+                await room.wait()  # until so many have ended
         self.alarm.ring(urgent=False)
 
     async def stand(self, scope: trio.CancelScope) -> None:

@@ -9,21 +9,22 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sized
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any, cast
 
 import redis.exceptions
 import structlog
 import trio
 
-from trioaction.errors import TrioactionError, Unavailable
+from trioaction.errors import FanOutCancelled, TrioactionError, Unavailable
 from trioaction.fanout.orders import Items, Orders, as_json, closing
-from trioaction.fanout.parking import held_on
+from trioaction.fanout.parking import ended_with_its_thread, giving_way
 from trioaction.fanout.plan import Plan
 from trioaction.fanout.record import Batch, Batches, ChildJob, ChildJobs, Refusal
 from trioaction.fanout.store import FanOutRefused, Store
 from trioaction.fanout.views import FanOutResult
-from trioaction.fanout.waiting import FanOuts
+from trioaction.fanout.waiting import FanOuts, Ring
 from trioaction.redis.transport import ConnectionLost, lone_error_ungrouped
 
 log = structlog.stdlib.get_logger("trioaction.fanout")
@@ -53,19 +54,12 @@ async def fan_out(
     ``fan_out_id``), what was registered by then runs, and the record is sealed at that; before the first
     batch there may be no record. A generator that is passed in is closed in any case.
     """
-    async with closing(items):
-        total = await _check_sized(items, orders)
-        registration = _Registration(fan_outs, orders, plan, id or new_id())
-        try:
-            await registration.open(total)
-            async with _kept_alive(fan_outs.store, registration.id, plan.ttl):
-                await registration.register_all(items)
-            return await registration.close()
-        except BaseException as error:
-            # shielded, since a fan-out that nobody seals does not finish before its TTL
-            with trio.move_on_after(SEAL_WITHIN, shield=True):
-                await registration.abandon(error)
-            raise
+    registration = _Registration(fan_outs, orders, plan, id or new_id())
+    with ended_with_its_thread():
+        async with closing(items):
+            total = await _check_sized(items, orders)
+            await registration.run(items, total)
+    return registration.result()
 
 
 async def _check_sized(items: Items, orders: Orders) -> int | None:
@@ -87,7 +81,8 @@ async def _kept_alive(store: Store, id: str, ttl: int) -> AsyncGenerator[None]:
     async def renew() -> None:
         while True:
             await trio.sleep(ttl / 1000 / 3)
-            await store.refresh([id])
+            with suppress(redis.exceptions.RedisError):  # the next one may be in time
+                await store.refresh([id])
 
     with lone_error_ungrouped():
         async with trio.open_nursery() as nursery:
@@ -110,8 +105,35 @@ class _Registration:
         self._refused = 0
         self._trouble: Exception | None = None
         self._may_exist = False
+        self._is_whole = False
+        """Are all children registered that there were to be?"""
+        self._enqueued = 0
 
-    async def open(self, total: int | None) -> None:
+    async def run(self, items: Items, total: int | None) -> None:
+        """From opening to sealing. A checkpoint; when cancelled, or when it raises, it is sealed as it is."""
+        try:
+            await self._open(total)
+            async with _kept_alive(self._store, self.id, self._plan.ttl):
+                await self._register_all(items)
+            await self._close()
+        except BaseException as error:
+            # shielded, since a fan-out that nobody seals does not finish before its TTL
+            with trio.move_on_after(SEAL_WITHIN, shield=True):
+                await self._abandon(error)
+            raise
+
+    def result(self) -> FanOutResult:
+        """What has become of the inputs, when it has run."""
+        return FanOutResult(
+            fan_out_id=self.id,
+            action_name=self._orders.actions,
+            queue=self._orders.queues,
+            enqueued=self._enqueued,
+            errors=self._listed,
+            refused=self._refused,
+        )
+
+    async def _open(self, total: int | None) -> None:
         # a second time, because the process may learn only here that it was taken for dead
         for _ in range(2):
             if await self._opened(await self._fan_outs.owner(), total):
@@ -137,29 +159,39 @@ class _Registration:
         self._may_exist = code == "ok"
         return self._may_exist
 
-    async def register_all(self, items: Items) -> None:
-        room = trio.Semaphore(IN_FLIGHT)
-        with lone_error_ungrouped():
-            async with trio.open_nursery() as nursery:
-                async for batch in Batches(items, self._job_of, size=self._plan.batch):
-                    self._refuse(batch)
-                    await room.acquire()
-                    nursery.start_soon(self._register, batch, room, nursery.cancel_scope)
-        if self._trouble is not None:
-            raise self._trouble
-
-    def _refuse(self, batch: Batch) -> None:
-        refused = batch.refusals()
-        self._refused += len(refused)
-        self._listed += refused[: MOST_REFUSED - len(self._listed)]
+    async def _register_all(self, items: Items) -> None:
+        batches = Batches(items, self._job_of, size=self._plan.batch)
+        if self._plan.max_queued:
+            await self._register_at_a_pace(batches)
+        else:
+            await self._register_at_once(batches)
+        self._is_whole = True
 
     def _job_of(self, index: int, item: Any) -> ChildJob | Refusal:
         return self._children(index, *self._orders(index, item))
 
+    def _has_jobs(self, batch: Batch) -> bool:
+        """Keeps what was refused of a batch, and tells whether anything is left."""
+        refused = batch.refusals()
+        self._refused += len(refused)
+        self._listed += refused[: MOST_REFUSED - len(self._listed)]
+        return len(refused) < len(batch.items)
+
+    async def _register_at_once(self, batches: Batches) -> None:
+        """Some batches at a time, as fast as Redis takes them."""
+        room = trio.Semaphore(IN_FLIGHT)
+        with lone_error_ungrouped():
+            async with trio.open_nursery() as nursery:
+                async for batch in batches:
+                    if self._has_jobs(batch):
+                        await room.acquire()
+                        nursery.start_soon(self._register, batch, room, nursery.cancel_scope)
+        if self._trouble is not None:
+            raise self._trouble
+
     async def _register(self, batch: Batch, room: trio.Semaphore, registrar: trio.CancelScope) -> None:
         try:
-            if any(isinstance(item, tuple) for item in batch.items):
-                await self._register_when_there_is_room(batch)
+            await self._registered(batch)
         except (TrioactionError, redis.exceptions.RedisError) as error:
             # the first of what may be several at once, when Redis goes away
             self._trouble = self._trouble or error
@@ -167,38 +199,58 @@ class _Registration:
         finally:
             room.release()
 
-    async def _register_when_there_is_room(self, batch: Batch) -> None:
-        with self._fan_outs.hearing(self.id) as news:
-            while not await self._store.register(self.id, batch, self._fan_outs.inbox):
-                self._fan_outs.listen()
-                await held_on(news.wait, list(batch.by_queue()))
+    async def _register_at_a_pace(self, batches: Batches) -> None:
+        """One batch after the other, each when so many children have ended that there is room for it."""
+        queues: set[str] = set()
+        with self._fan_outs.hearing_of_room(self.id) as room:
+            async with giving_way(queues) as wait:
+                async for batch in batches:
+                    if self._has_jobs(batch):
+                        queues.update(batch.by_queue())
+                        await wait(partial(self._register_in_turn, batch, room))
 
-    async def close(self) -> FanOutResult:
-        actions, queues = self._orders.actions, self._orders.queues
-        enqueued = await self._store.close(self.id, action=as_json(actions), queue=as_json(queues))
-        return FanOutResult(
-            fan_out_id=self.id,
-            action_name=actions,
-            queue=queues,
-            enqueued=enqueued,
-            errors=self._listed,
-            refused=self._refused,
-        )
+    async def _register_in_turn(self, batch: Batch, room: Ring) -> None:
+        """Registers a batch as soon as there is room; may be repeated.
 
-    async def abandon(self, error: BaseException) -> None:
+        It may take hours, so it does not end where Redis is away for a moment.
+        """
+        register = partial(self._registered, batch)
+        while not await self._fan_outs.answer(register, self._fan_outs.patience):
+            self._fan_outs.listen()
+            await room.wait()
+
+    async def _registered(self, batch: Batch) -> bool:
+        """Was there room for it?"""
+        try:
+            return await self._store.register(self.id, batch, self._fan_outs.inbox)
+        except FanOutRefused as refusal:
+            if refusal.is_cancelled:
+                message = f"The fan-out {self.id} was cancelled while it was enqueued"
+                raise FanOutCancelled(message) from refusal
+            raise
+
+    async def _close(self) -> None:
+        actions, queues = as_json(self._orders.actions), as_json(self._orders.queues)
+        self._enqueued = await self._store.close(self.id, action=actions, queue=queues)
+
+    async def _abandon(self, error: BaseException) -> None:
         """Seal what there is, now or later, and tell the error's reader its id."""
         if not self._may_exist:
             return
         if isinstance(error, Exception):
             cast("Any", error).fan_out_id = self.id
+        if isinstance(error, Exception) and not isinstance(error, FanOutCancelled):
             error.add_note(f"fan-out {self.id}: the children registered so far run, and are all that it has")
         try:
-            await self._store.close(self.id, cut=True)
+            await self._store.close(self.id, cut=not self._is_whole)
         except FanOutRefused as refusal:
             log.warning("a fan-out could not be sealed", fan_out=self.id, error=str(refusal))
         except redis.exceptions.RedisError as problem:
             log.warning("a fan-out will be sealed later", fan_out=self.id, error=str(problem))
-            self._fan_outs.seal_later(self.id)
+            self._seal_later()
         except trio.Cancelled:
-            self._fan_outs.seal_later(self.id)
+            self._seal_later()
             raise
+
+    def _seal_later(self) -> None:
+        self._fan_outs.seal_later(self.id, cut=not self._is_whole)

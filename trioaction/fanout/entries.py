@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from trioaction.errors import TrioactionError, text_of
+from pydantic_core import from_json
+
+from trioaction.errors import ResultNotJson, TrioactionError, text_of
 from trioaction.outcome import encode_result
 
 MAX_ENTRY = 64 * 1024
@@ -17,6 +19,8 @@ _NAME_SHOWN = 200
 _MESSAGE_SHOWN = 2000
 _TRACE_SHOWN = 16 * 1024
 _SKIPPED_AT_ONCE = 1024
+_DEEP = 150
+"""Brackets from which on it is tried whether an entry can be read."""
 
 
 def encode_entry(
@@ -46,11 +50,21 @@ def encode_entry(
         entry["remote"] = _remote(remote)
     encoded = encode_result(entry)
     if len(encoded) <= MAX_ENTRY:
-        return encoded
+        return _readable(encoded)
     kept: dict[str, Any] = {"index": index, "action": action[:_NAME_SHOWN], "truncated": True}
     if error is not None:
         kept["error"] = {"type": error.type}
     return encode_result(kept | {name: entry[name] for name in ("remote",) if name in entry})
+
+
+def _readable(encoded: bytes) -> bytes:
+    """The same; one entry that is nested too deeply would keep everybody from reading the others."""
+    if encoded.count(b"[") + encoded.count(b"{") > _DEEP:
+        try:
+            from_json(encoded)
+        except ValueError as error:
+            raise ResultNotJson(str(error)) from error
+    return encoded
 
 
 def _shown_error(error: TrioactionError) -> dict[str, str]:

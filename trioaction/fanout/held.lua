@@ -14,5 +14,9 @@ local function let_next_out(keys, record)
     return
   end
   local queue = queue_of(raw)
+  if not queue then -- somebody has written there
+    redis.call('RPUSH', keys.stranded_jobs, raw)
+    return
+  end
   push_one(keys, queue, raw, queue == redis.call('HGET', record.at, 'front') and 'LPUSH' or 'RPUSH')
 end

@@ -1,5 +1,6 @@
 -- What has become of fan-outs in this script: who waits for them is told, by writes of keys with its inbox in the name, and what
--- is to follow the last child is done.
+-- is to follow the last child is done. A record `has_news` if a child has ended or none can come any more, and `has_moved` if
+-- some have come, or started, or were put off.
 -- include: record.lua
 -- include: touch.lua
 -- include: follow_up.lua
@@ -19,15 +20,16 @@ local function finish_fan_out(keys, id, record, counts)
   touch(record)
 end
 
--- The owner is told "now" of failures, of the end and of a cancellation; whoever else watches it, and the owner of other
--- ends, once for each time that it asked.
+-- The owner is told "now" of failures, of the end and of a cancellation; whoever else watches it of all that happens, and the
+-- owner of other ends, once for each time that it asked.
 local function tell_watchers(keys, id, record, urgency)
   local watchers = record.at .. ':watchers'
   if urgency == 'now' and record.inbox ~= '' then ring(keys, record.inbox, id, urgency) end
   for _, inbox in ipairs(redis.call('SMEMBERS', watchers)) do
-    if urgency ~= 'now' or inbox ~= record.inbox then ring(keys, inbox, id, urgency) end
+    local is_owner = inbox == record.inbox
+    if not is_owner or urgency ~= 'now' and record.has_news then ring(keys, inbox, id, urgency) end
+    if not is_owner or record.has_news then redis.call('SREM', watchers, inbox) end
   end
-  redis.call('DEL', watchers)
 end
 
 -- Who registers children and found no room is told when half of it is free, or when it is no use to wait.
@@ -35,7 +37,7 @@ local function tell_registrar(keys, id, record, counts, is_sealed)
   if record.pace == '' then return end
   local left = counts.registered - counts.completed - counts.failed
   if not is_sealed and not record.is_cancelled and 2 * left > record.max_queued then return end
-  ring(keys, record.pace, id, 'now')
+  ring(keys, record.pace, id, 'room')
   redis.call('HSET', record.at, 'pace', '')
 end
 
@@ -49,10 +51,14 @@ local function tell(keys, id, record)
   tell_watchers(keys, id, record, (record.urgent or is_finished) and 'now' or 'more')
 end
 
--- The ids are the keys of `touched`; those without news are passed over.
+-- The ids are the keys of `touched`; those to which nothing has happened are passed over.
 local function tell_all(keys, touched)
   for id in pairs(touched) do
     local record = record_of(keys, id)
-    if not record.code and record.has_news then tell(keys, id, record) end
+    if not record.code and record.has_news then
+      tell(keys, id, record)
+    elseif not record.code and record.has_moved then
+      tell_watchers(keys, id, record, 'more')
+    end
   end
 end

@@ -16,7 +16,7 @@ local function keep_note(id, index, text)
   if record.code or index >= record.hwm or redis.call('GETBIT', record.at .. ':started', index) == 0 then return end
   if redis.call('GETBIT', record.at .. ':done', index) == 1 then return end
   redis.call('HSET', record.at .. ':notes', index, text)
-  record.has_news = true
+  record.has_moved = true
   touched[id] = true
 end
 

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from typing import Any, cast
 
+from pydantic import BaseModel
+
 from trioaction.errors import FieldError, InvalidInput, PayloadTooLarge
 from trioaction.registry import Registry
 from trioaction.resque.queue import check_queue
@@ -28,9 +30,7 @@ def order(registry: Registry, action: str, inputs: Any, queue: str | None) -> Or
     Raises UnknownAction, and InvalidInput for a name that no queue can have.
     """
     if not isinstance(cast("object", action), str):
-        raise InvalidInput(
-            [FieldError("action", f"the name of an action is wanted, as text, not {action!r}")]
-        )
+        raise _wants_a_name(action)
     task = registry.get(action).task
     chosen = queue if queue is not None else (task.queue if task else "") or DEFAULT_QUEUE
     check_queue(chosen)
@@ -93,14 +93,29 @@ def ordered(
     """
     if isinstance(action, str):
         return _many(inputs), ordering(action)
+    asked = cast("object", action)
+    if isinstance(asked, (bytes, type)) or not isinstance(asked, (Iterable, AsyncIterable)):
+        raise _wants_a_name(action)
     if inputs is not None:
         problem = "items that name their actions have their inputs in them; pass no others"
         raise InvalidInput([FieldError("inputs", problem)])
     return _many(action), ordering(None)
 
 
+def mapping_of(inputs: object) -> Mapping[str, Any]:
+    """Inputs of one job. Raises InvalidInput if they are none."""
+    if isinstance(inputs, Mapping):
+        return cast("Mapping[str, Any]", inputs)
+    hint = '; pass what its .model_dump(mode="json") returns' if isinstance(inputs, BaseModel) else ""
+    raise InvalidInput([FieldError("inputs", f"not a mapping, but {type(inputs).__name__}{hint}")])
+
+
+def _wants_a_name(action: object) -> InvalidInput:
+    return InvalidInput([FieldError("action", f"the name of an action is wanted, as text, not {action!r}")])
+
+
 def _many(items: Any) -> Items:
-    one = isinstance(items, (Mapping, str, bytes))
+    one = isinstance(items, (Mapping, BaseModel, str, bytes))
     if one or not isinstance(items, (Iterable, AsyncIterable)):
         kind = type(cast("object", items)).__name__
         problem = f"a list (or another iterable) of inputs is wanted, not {kind}"

@@ -5,14 +5,19 @@ Contracts between who waits (`attached`) and who runs it (the pool, the executor
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
-from contextlib import AbstractContextManager, asynccontextmanager
+import math
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Generator
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import Protocol
 
 import trio
 from trio.lowlevel import Task, current_task
 
+from trioaction.errors import FanOutCancelled
+
+ANY_QUEUE = ("*",)
+"""The queues of children, where nobody knows them."""
 HOLD_ON = 0.5
 """Seconds that a job keeps its place while it waits only to start more children."""
 
@@ -80,17 +85,44 @@ async def parked(queues: Collection[str]) -> AsyncGenerator[None]:
         await parking.resume()  # noqa: ASYNC102  (when cancelled, it only says that this wait is over)
 
 
-async def held_on(wait: Callable[[], Awaitable[None]], queues: Collection[str]) -> None:
-    """Wait for room to start more children; the job here keeps its place if that does not take long.
+Wait = Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]
+"""Waits for what it is given, which is called again after it was cancelled. A checkpoint if that is one."""
 
-    A checkpoint if ``wait`` is one; that is called again after it was cancelled. Cancellation as for
-    `parked`.
+
+@asynccontextmanager
+async def giving_way(queues: Collection[str]) -> AsyncGenerator[Wait]:
+    """For waits in a row, for room to start more children on ``queues``.
+
+    The job that waits keeps its place while that does not take long. After one wait that did it has none
+    until the block ends, or it would take its place again only to wait. Leaving is a checkpoint then;
+    cancellation as for `parked`.
     """
-    with trio.move_on_after(HOLD_ON) as soon:
-        await wait()
-    if soon.cancelled_caught:
-        async with parked(queues):
-            await wait()
+    async with AsyncExitStack() as places:
+
+        async def wait(until: Callable[[], Awaitable[None]]) -> None:
+            nonlocal patience
+            with trio.move_on_after(patience) as soon:
+                await until()
+            if soon.cancelled_caught:
+                patience = math.inf
+                await places.enter_async_context(parked(queues))
+                await until()
+
+        patience = HOLD_ON
+        yield wait
+
+
+@contextmanager
+def ended_with_its_thread() -> Generator[None]:
+    """If a thread waits here, this ends when its action is told to end. Raises FanOutCancelled then."""
+    thread = waiting_thread()
+    if thread is None:
+        yield
+        return
+    with trio.CancelScope() as scope, thread.stops(scope):
+        yield
+    if scope.cancelled_caught:
+        raise FanOutCancelled("The action whose thread waits here was told to end")
 
 
 def waiting_thread() -> WaitingThread | None:

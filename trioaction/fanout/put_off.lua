@@ -13,5 +13,6 @@ local function put_child_off(keys, id, index, delay, touched)
     record.ttl = ttl
     redis.call('HSET', record.at, 'ttl', ttl)
   end
+  record.has_moved = true
   touched[id] = true
 end

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar, cast
 
-from trioaction.errors import FieldError, InvalidInput, PayloadTooLarge
+from trioaction.errors import InvalidInput, PayloadTooLarge
+from trioaction.fanout.orders import mapping_of
 from trioaction.resque.payload import (
     EXPIRES_AT,
     MAX_ELEMENT,
@@ -98,9 +99,7 @@ class ChildJobs:
     def made(self, index: int, action: str, queue: str, inputs: Any, lifetime: int | None = None) -> ChildJob:
         """The job. Raises InvalidInput or PayloadTooLarge where there can be none."""
         if not isinstance(inputs, dict):
-            if not isinstance(inputs, Mapping):
-                raise InvalidInput([FieldError("inputs", f"not a mapping, but {type(inputs).__name__}")])
-            inputs = dict(cast("Mapping[Any, Any]", inputs))
+            inputs = dict(mapping_of(inputs))
         expires_at = None if lifetime is None else int(self._clock() * 1000) + lifetime
         return queue, self._element(index, action, queue, cast("dict[str, Any]", inputs), expires_at)
 

@@ -9,7 +9,7 @@
 -- Idempotent by the number of the batch, whose bit is set last.
 -- include: ../resque/keys.lua
 -- include: record.lua
--- include: touch.lua
+-- include: news.lua
 -- include: children.lua
 local PUSH = 1000 -- unpack() ends at about 8,000
 local keys, id, batch, hwm = keys_of(ARGV[1]), ARGV[2], ARGV[4], tonumber(ARGV[5])
@@ -68,4 +68,6 @@ if hwm > record.hwm then redis.call('HSET', record.at, 'hwm', hwm) end
 if redis.call('HGET', record.at, 'announced') == '0' then redis.call('HSET', record.at, 'total', registered) end
 redis.call('SETBIT', record.at .. ':batches', batch, 1)
 touch_all(keys, {[id] = true})
+record.has_moved = true
+tell_all(keys, {[id] = true})
 return {'ok', ''}

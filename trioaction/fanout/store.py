@@ -37,6 +37,10 @@ class FanOutRefused(Unavailable):
 
     public_message = "The fan-out could not be continued; start it again"
 
+    def __init__(self, message: str, *, is_cancelled: bool = False) -> None:
+        super().__init__(message)
+        self.is_cancelled = is_cancelled
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -259,4 +263,5 @@ _REFUSALS = {
 def _check(code: bytes, key: bytes, id: str) -> None:
     reason = _REFUSALS.get(code)
     if reason is not None:
-        raise FanOutRefused(f"The fan-out {id}: {reason.format(key=key.decode(errors='replace'))}")
+        message = f"The fan-out {id}: {reason.format(key=key.decode(errors='replace'))}"
+        raise FanOutRefused(message, is_cancelled=code == b"cancelled")

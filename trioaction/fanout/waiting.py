@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TypeVar
 
 import structlog
@@ -136,7 +136,7 @@ class FanOuts:
         self._paces: dict[str, float] = {}
         """Seconds between two renewals of a record."""
         self._abandoned: dict[str, str] = {}
-        self._unsealed: set[str] = set()
+        self._unsealed: dict[str, bool] = {}
         self._last_waits: set[trio.CancelScope] = set()
         self._hurry = math.inf
         self._wanted = trio.Event()
@@ -193,7 +193,7 @@ class FanOuts:
                 self.on_cancelled(text.removeprefix(self._cancelled))
                 continue
             id, _, urgency = text.removeprefix(self._news).partition(":")
-            for listener in self._listeners.get(id, ()):
+            for listener in self._listeners.get(_for_room(id) if urgency == "room" else id, ()):
                 listener.ring(urgent=urgency == "now")
 
     def _wake_all(self) -> None:
@@ -223,12 +223,12 @@ class FanOuts:
             del self._abandoned[id]
 
     async def _seal_unsealed(self) -> None:
-        for id in list(self._unsealed):
+        for id, cut in list(self._unsealed.items()):
             try:
-                await self.store.close(id, cut=True)
+                await self.store.close(id, cut=cut)
             except FanOutRefused as error:
                 log.warning("a fan-out could not be sealed", fan_out=id, error=str(error))
-            self._unsealed.discard(id)
+            del self._unsealed[id]
 
     # for each fan-out
 
@@ -250,6 +250,10 @@ class FanOuts:
         ring = Ring()
         with self._told(id, ring):
             yield ring
+
+    def hearing_of_room(self, id: str) -> AbstractContextManager[Ring]:
+        """As `hearing`, but of room to register more children, which `Store.register` has asked for."""
+        return self.hearing(_for_room(id))
 
     @contextmanager
     def _told(self, id: str, listener: Listener) -> Generator[None]:
@@ -278,9 +282,9 @@ class FanOuts:
         self._abandoned[id] = owner
         self._chores.set()
 
-    def seal_later(self, id: str) -> None:
-        """Seal a detached fan-out as soon as Redis is back."""
-        self._unsealed.add(id)
+    def seal_later(self, id: str, *, cut: bool) -> None:
+        """Seal a detached fan-out as soon as Redis is back; ``cut``: there were to be more children."""
+        self._unsealed[id] = cut
         self.listen()
 
     async def answer(self, call: Callable[[], Awaitable[T]], patience: float) -> T:
@@ -299,6 +303,11 @@ class FanOuts:
                 pause = min(2 * pause, LONGEST_PAUSE)
         waited = "as long as this process lived" if self.closed else f"for {patience:g} s"
         raise RedisUnavailable(f"Redis did not do what was asked of it, {waited}: {reason}")
+
+
+def _for_room(id: str) -> str:
+    """Who waits for room need not hear of all else, which would make it try again and again."""
+    return f"{id}:room"
 
 
 def _nobody(_id: str | None) -> None:

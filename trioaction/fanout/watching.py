@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 
 import trio
 
-from trioaction.fanout.parking import parked
+from trioaction.fanout.parking import ANY_QUEUE, ended_with_its_thread, parked
 from trioaction.fanout.views import FanOutStatus, status_of
 from trioaction.fanout.waiting import FanOuts, Ring
 
@@ -22,7 +22,8 @@ class Watch(AsyncIterator[FanOutStatus]):
     At most one in ``interval`` seconds, and in the end the finished one. If the id is unknown, or its record
     expires meanwhile, the last one says so (`FanOutStatus.known`). Its steps are checkpoints and safe to
     cancel; a job that waits in one has no place in the pool meanwhile. The first one raises RedisUnavailable
-    where Redis is away; later ones wait for it.
+    where Redis is away; later ones wait for it. In a thread whose action is told to end it raises
+    FanOutCancelled.
     """
 
     def __init__(self, fan_outs: FanOuts, id: str, interval: float) -> None:
@@ -40,9 +41,11 @@ class Watch(AsyncIterator[FanOutStatus]):
             return self._seen(await self._look())
         if last.finished or not last.known:
             raise StopAsyncIteration
-        with self._fan_outs.hearing(self._id) as ring:
-            async with parked(last.queues):
-                return self._seen(await self._changed(last, ring))
+        status = last
+        with ended_with_its_thread(), self._fan_outs.hearing(self._id) as ring:
+            async with parked(last.queues or ANY_QUEUE):
+                status = await self._changed(last, ring)
+        return self._seen(status)
 
     async def _changed(self, last: FanOutStatus, ring: Ring) -> FanOutStatus:
         """The next state, as soon as there is another one."""

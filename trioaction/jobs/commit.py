@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import structlog
 import trio
 from redis.exceptions import RedisError
 
@@ -27,6 +28,8 @@ from trioaction.jobs.options import Due
 from trioaction.jobs.sending import Sender
 from trioaction.resque.payload import decode
 from trioaction.resque.queue import chunks
+
+log = structlog.stdlib.get_logger("trioaction.jobs")
 
 SEND_WITHIN = 5.0
 """Seconds that the sending may go on without any of it having been done."""
@@ -45,7 +48,8 @@ class Block:
         self.open = True
         self._drafts: list[Draft] = []
         self._delayed: list[tuple[Draft, Due]] = []
-        self._fan_outs: list[_FanOut] = []
+        self._fan_outs: dict[str, _FanOut | None] = {}
+        """By id; None in place of one that was withdrawn."""
 
     async def one(self, draft: Draft) -> bytes | None:
         """Keep a job; returns its element, or None if that is made when it is sent. A checkpoint."""
@@ -71,26 +75,33 @@ class Block:
             )
             raise InvalidInput([FieldError("max_queued", problem)])
         kept = _FanOut(id or new_id(), orders, plan)
-        result = await kept.take(items)
+        result = await kept.read(items)
         block = self if self.open else current(self.sender)
         if block is None:  # its task has outlived the block
             await kept.send(self.sender, _nothing)
         else:
-            block._fan_outs.append(kept)
+            block._fan_outs[kept.id] = kept
         return result
 
-    def take(self, block: Block) -> None:
+    def withdraw(self, id: str) -> bool:
+        """Drop a fan-out; False if none of this id waits here, and none was dropped here before."""
+        if id not in self._fan_outs:
+            return False
+        self._fan_outs[id] = None
+        return True
+
+    def absorb(self, block: Block) -> None:
         """Keep what an inner block has kept."""
         self._drafts += block._drafts
         self._delayed += block._delayed
-        self._fan_outs += block._fan_outs
+        self._fan_outs |= block._fan_outs
 
     async def send(self) -> None:
         """Send all of it: plain jobs, those that are put off, fan-outs. A checkpoint if there is any.
 
         Not to be cancelled. Raises RedisUnavailable, with their number, if some were not sent.
         """
-        left = total = self._count
+        left = total = self.count
         troubles: list[Exception] = []
         # shielded, since the commit has happened: who is cancelled now would have rows without their jobs
         with trio.CancelScope(shield=True) as scope:
@@ -111,8 +122,9 @@ class Block:
         await trio.lowlevel.cancel_shielded_checkpoint()
 
     @property
-    def _count(self) -> int:
-        children = sum(len(fan_out.children) for fan_out in self._fan_outs)
+    def count(self) -> int:
+        """How many jobs wait here."""
+        children = sum(len(fan_out.children) for fan_out in self._fan_outs.values() if fan_out)
         return len(self._drafts) + len(self._delayed) + children
 
     def _parts(self, progress: Callable[[], None]) -> Generator[Part]:
@@ -120,7 +132,7 @@ class Block:
             yield partial(self._send_together, chunk)
         for draft, due in self._delayed:
             yield partial(self._send_later, draft, due)
-        for fan_out in self._fan_outs:
+        for fan_out in filter(None, self._fan_outs.values()):
             yield partial(self._start, fan_out, progress)
 
     async def _send_together(self, drafts: Sequence[Draft], troubles: list[Exception]) -> int:
@@ -145,10 +157,20 @@ _BLOCK: ContextVar[Block | None] = ContextVar("trioaction_after_commit", default
 
 def current(sender: Sender) -> Block | None:
     """The innermost block that the current task is in, or was started in, and that has not ended."""
+    return next(_open_blocks(sender), None)
+
+
+def withdraw(sender: Sender, id: str) -> bool:
+    """Drop a fan-out that waits for the end of a block that the current task is in; False if none does."""
+    return any(block.withdraw(id) for block in _open_blocks(sender))
+
+
+def _open_blocks(sender: Sender) -> Generator[Block]:
     block = _BLOCK.get()
-    while block is not None and not (block.open and block.sender is sender):
+    while block is not None:
+        if block.open and block.sender is sender:
+            yield block
         block = block.around
-    return block
 
 
 @asynccontextmanager
@@ -162,6 +184,9 @@ async def after_commit(sender: Sender) -> AsyncGenerator[None]:
     _BLOCK.set(block)
     try:
         yield
+    except GeneratorExit:
+        _warn_of_loss(block)
+        raise
     finally:
         block.open = False
         _BLOCK.set(around)
@@ -169,20 +194,20 @@ async def after_commit(sender: Sender) -> AsyncGenerator[None]:
     if outer is None:
         await block.send()
     else:
-        outer.take(block)
+        outer.absorb(block)
 
 
 class _FanOut:
     """One fan-out that waits for the end of a block, its children as bytes, since inputs may be changed."""
 
     def __init__(self, id: str, orders: Orders, plan: Plan) -> None:
+        self.id = id
         self.children: list[_Child] = []
-        self._id = id
         self._orders = orders
         self._plan = plan
         self._jobs = ChildJobs(id)
 
-    async def take(self, items: Items) -> FanOutResult:
+    async def read(self, items: Items) -> FanOutResult:
         """Read all items, and tell what comes of them. A checkpoint; cancelled, it is of no use."""
         refused: list[dict[str, Any]] = []
         await trio.lowlevel.checkpoint()
@@ -191,7 +216,7 @@ class _FanOut:
                 refused += batch.refusals()
                 await trio.lowlevel.checkpoint()
         return FanOutResult(
-            fan_out_id=self._id,
+            fan_out_id=self.id,
             action_name=self._orders.actions,
             queue=self._orders.queues,
             enqueued=len(self.children) - len(refused),
@@ -202,7 +227,7 @@ class _FanOut:
     async def send(self, sender: Sender, progress: Callable[[], None]) -> None:
         """Start it. A checkpoint; cancellation as for `detached.fan_out`."""
         items = _Again(self.children, self._orders, progress)
-        await sender.fan_out(items, self._orders, self._plan, id=self._id)
+        await sender.fan_out(items, self._orders, self._plan, id=self.id)
 
     def _job_of(self, index: int, item: Any) -> ChildJob | Refusal:
         order = self._orders(index, item)
@@ -247,6 +272,12 @@ class _Again(Iterable[Any], Sized):
 
     def _item(self, child: _Child, inputs: object) -> dict[str, Any]:
         return {"action": child.action, "queue": child.queue, "inputs": inputs}
+
+
+def _warn_of_loss(block: Block) -> None:
+    # who used the generator may have enqueued some of these, behind it and in good faith
+    if block.count:
+        log.warning("a generator was left inside of after_commit(), so jobs were not sent", jobs=block.count)
 
 
 def _prolong(scope: trio.CancelScope) -> None:

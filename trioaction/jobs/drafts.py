@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
-from trioaction.errors import FieldError, InvalidInput, PayloadTooLarge
-from trioaction.fanout.orders import Order, of_item
+from trioaction.errors import InvalidInput, PayloadTooLarge
+from trioaction.fanout.orders import Order, mapping_of, of_item
 from trioaction.resque import payload
 
 
@@ -32,9 +31,7 @@ def drafted(order: Order, index: int | None = None) -> Draft:
     """The job of an order. Raises InvalidInput or PayloadTooLarge; of many, they name the item."""
     try:
         action, queue, inputs, lifetime = order
-        if not isinstance(inputs, Mapping):
-            raise InvalidInput([FieldError("inputs", f"not a mapping, but {type(inputs).__name__}")])
-        inputs = cast("Mapping[str, Any]", inputs)
+        inputs = mapping_of(inputs)
         payload.refuse_reserved(inputs)
         return Draft(queue, payload.encode(action, queue, inputs), lifetime)
     except (InvalidInput, PayloadTooLarge) as error:

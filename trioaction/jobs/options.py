@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast, get_args
 
-from trioaction.config import FanOutSettings
+from trioaction.config import LONGEST_TTL, FanOutSettings
 from trioaction.errors import FieldError, InvalidInput, PayloadTooLarge
-from trioaction.fanout.orders import Orders, order
+from trioaction.fanout.orders import Orders, mapping_of, order
 from trioaction.fanout.plan import FollowUp, Keep, follow_up
 from trioaction.registry import Registry
 
@@ -54,8 +54,9 @@ class CallOptions:
     def ttl(self, ttl: float | timedelta | None, *, least: int = 1) -> int:
         """How long results are kept, in milliseconds."""
         seconds = _seconds("result_ttl", self._settings.result_ttl if ttl is None else ttl)
-        if seconds <= 0:
-            raise _wrong("result_ttl", f"more than 0 seconds are wanted, not {seconds!r}")
+        if not 0 < seconds <= LONGEST_TTL:
+            problem = f"more than 0 seconds and at most a year ({LONGEST_TTL} s) are wanted, not {seconds!r}"
+            raise _wrong("result_ttl", problem)
         return max(least, math.ceil(seconds * 1000))
 
     def follow_up(self, name: str, then: Then | None) -> FollowUp | None:
@@ -69,9 +70,7 @@ class CallOptions:
             if isinstance(then, str):
                 return follow_up(*order(self._registry, then, None, None)[:2], {})
             action, queue, inputs, *_ = Orders(self._registry, None, None)(0, then)
-            if not isinstance(inputs, Mapping):
-                raise _wrong("inputs", f"not a mapping, but {type(inputs).__name__}")
-            return follow_up(action, queue, cast("Mapping[str, Any]", inputs))
+            return follow_up(action, queue, mapping_of(inputs))
         except InvalidInput as error:
             raise InvalidInput([_inside(name, one) for one in error.errors]) from None
         except PayloadTooLarge as error:

@@ -25,10 +25,14 @@ MAX_ELEMENT = 1024 * 1024
 MAX_TRACE_LINES = 100
 FAN_OUT_ID, FAN_OUT_INDEX, JOB_ID, ATTEMPT = "_fanOutId", "_fanOutIndex", "_jobId", "_attempt"
 EXPIRES_AT = "expires_at"
+_EXPIRES_AT = f'"{EXPIRES_AT}"'.encode()
 _FAN_OUT_ID = re.compile(r"[0-9a-f]{32}")
 _CHILD_AS_WE_WRITE_IT = re.compile(
     rb'\{"class":"[^"\\]*","queue":"[^"\\]*","args":\[\{"_fanOutId":"([0-9a-f]{32})"'
 )
+_CHILD_WE_CANNOT_READ = re.compile(_CHILD_AS_WE_WRITE_IT.pattern + rb',"_fanOutIndex":(\d{1,10})[,}]')
+_DEEP = 150
+"""Brackets from which on it is tried whether a worker can read it: 200 levels are too many."""
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
@@ -63,11 +67,14 @@ def refuse_reserved(inputs: Mapping[str, Any]) -> None:
 
 
 def encode_value(value: Any) -> str:
-    """A value as compact JSON text. Raises InvalidInput for what is not plain JSON."""
+    """A value as compact JSON text. Raises InvalidInput for what is not plain JSON, or too deep to read."""
     try:
-        return _encode(value)
+        text = _encode(value)
+        if text.count("[") + text.count("{") > _DEEP:
+            from_json(f"[[[[{text}]]]]")  # with room for what is put around it
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInput([FieldError("inputs", f"not JSON: {error}")]) from None
+    return text
 
 
 def encode(
@@ -174,7 +181,10 @@ def child_of(raw: bytes) -> Child | None:
     try:
         element: Any = from_json(raw, allow_inf_nan=False)
         return _child(_inputs(element.get("args", [])))
-    except (ValueError, AttributeError, JobError):
+    except ValueError:  # scripts know it all the same, and wait for its end
+        ours = _CHILD_WE_CANNOT_READ.match(raw)
+        return None if ours is None or int(ours[2]) >= 2**32 else Child(ours[1].decode(), int(ours[2]))
+    except (AttributeError, JobError):
         return None
 
 
@@ -225,13 +235,16 @@ def _failed_payload(raw: bytes) -> str:
     try:
         element: Any = from_json(raw, allow_inf_nan=False)
         if isinstance(element, dict):
-            return _encode(_unreserved(cast("dict[str, Any]", element))) if b'"_' in raw else raw.decode()
+            is_ours = b'"_' in raw or _EXPIRES_AT in raw
+            return _encode(_unreserved(cast("dict[str, Any]", element))) if is_ours else raw.decode()
     except ValueError:
         pass  # no JSON, or a number like 1e999, which can be read but not written
     return _encode({"class": None, "args": [], "raw_base64": base64.b64encode(raw).decode("ascii")})
 
 
 def _unreserved(element: dict[str, Any]) -> dict[str, Any]:
+    """Without fields of ours: who puts it back wants another job, which has all the time."""
+    element.pop(EXPIRES_AT, None)
     args = element.get("args")
     if not isinstance(args, list):
         return element

@@ -25,12 +25,12 @@ local function jobs_in_flight(inflight)
   return jobs
 end
 
--- Is it a child that ends here? `touched` gets the id of its fan-out.
+-- Is it a child that ends here? `touched` gets the id of its fan-out in any case.
 local function ends_here(keys, raw, touched)
   local id, index = child_of(raw)
   if not id then return false end
   if not is_void(keys, id) then
-    clear_started(keys, id, index)
+    clear_started(keys, id, index, touched)
     return false
   end
   account(keys, id, index, 'cancelled', '', touched)

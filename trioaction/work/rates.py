@@ -13,6 +13,7 @@ import structlog
 import trio
 
 from trioaction.config import TaskSettings
+from trioaction.fanout.orders import DEFAULT_QUEUE
 from trioaction.registry import Registry
 
 log = structlog.stdlib.get_logger("trioaction.jobs")
@@ -54,6 +55,14 @@ def warn_of_shared_queues(registry: Registry) -> None:
                 queue=spec.task.queue,
                 others=others,
             )
+
+
+def warn_of_unknown_queues(settings: TaskSettings, registry: Registry) -> None:
+    """Log a warning for each rate of a queue that nothing here names, and that so may be written wrongly."""
+    known = {spec.task.queue for spec in registry if spec.task} | {*settings.queues, DEFAULT_QUEUE}
+    for name in settings.rates:
+        if name not in known:
+            log.warning("a rate is of a queue that no action has: is its name right?", queue=name)
 
 
 class Room:

@@ -16,6 +16,7 @@ import trio
 from trio.lowlevel import Task, current_task
 
 from trioaction.events import MANY_PARKED, Events
+from trioaction.fanout.parking import ANY_QUEUE
 from trioaction.work.crew import Tally
 from trioaction.work.crowd import Crowd
 from trioaction.work.cycle import Move, Place, Popped
@@ -126,6 +127,8 @@ class Slots:
         for wait in self.parked.values():
             for collections in wait.queues.values():
                 awaited.update(*collections)
+        if awaited.issuperset(ANY_QUEUE):
+            return list(queues)
         found: dict[str, None] = {}
         for queue in queues:
             found |= dict.fromkeys(sorted(awaited) if queue == "*" else {queue} & awaited)
