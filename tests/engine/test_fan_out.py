@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 import trio
-from engine.fan_outs import OWNER, Registrar, actions_of, open_registrar, owners
+from engine.fan_outs import OWNER, ProcessOne, Registrar, actions_of, open_registrar, owners
 from engine.fleet import NOW
 from faultproxy import open_fault_proxy
 from polling import until
+from pydantic import BaseModel
 
 from trioaction.errors import InvalidInput, RedisUnavailable, Unavailable, UnknownAction
 from trioaction.fanout.store import FanOutRefused
@@ -23,6 +24,12 @@ from trioaction.redis.transport import open_transport
 from trioaction.resque.payload import Child, decode, encode
 
 ONE, OTHER = "users:processOne", "emails:send"
+NAME = "action: the name of an action is wanted, as text, not "
+YEAR = 365 * 24 * 3600
+
+
+class Inputs(BaseModel):
+    userId: str = "1"
 
 
 def users(count: int) -> list[dict[str, Any]]:
@@ -179,12 +186,24 @@ BAD_CALLS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"action": ONE, "inputs": users(1), "queue": "*"}, InvalidInput, "cannot be the name of a queue"),
     ({"action": ONE, "inputs": {"userId": "1"}}, InvalidInput, "a list .* is wanted, not dict"),
     ({"action": ONE, "inputs": "text"}, InvalidInput, "not str"),
+    ({"action": ONE, "inputs": Inputs()}, InvalidInput, "a list .* is wanted, not Inputs"),
+    *(
+        ({"action": ProcessOne, "inputs": inputs}, InvalidInput, NAME + "<class")
+        for inputs in (users(1), None)
+    ),
+    ({"action": b"users", "inputs": users(1)}, InvalidInput, NAME + "b'users'"),
+    ({"action": None, "inputs": users(1)}, InvalidInput, NAME + "None"),
     ({"action": ONE}, InvalidInput, "not NoneType"),
     ({"action": items(ONE), "inputs": users(1)}, InvalidInput, "pass no others"),
     ({"action": ONE, "inputs": users(1), "batch_size": 0}, InvalidInput, "batch_size: a whole number from 1"),
     ({"action": ONE, "inputs": users(1), "batch_size": True}, InvalidInput, "batch_size"),
     ({"action": ONE, "inputs": users(1), "batch_size": 10_001}, InvalidInput, "batch_size"),
     ({"action": ONE, "inputs": users(1), "result_ttl": 0}, InvalidInput, "result_ttl: more than 0"),
+    (
+        {"action": ONE, "inputs": users(1), "result_ttl": YEAR + 0.1},
+        InvalidInput,
+        "at most a year",
+    ),
     ({"action": ONE, "inputs": users(1), "result_ttl": float("inf")}, InvalidInput, "result_ttl"),
     ({"action": ONE, "inputs": users(1), "result_ttl": "10"}, InvalidInput, "result_ttl"),
 ]
@@ -202,7 +221,8 @@ async def test_a_bad_call_is_refused_before_anything_is_written(
 
 
 @pytest.mark.parametrize(
-    ("ttl", "stored"), [(None, "600000"), (2.5, "2500"), (timedelta(minutes=1), "60000")]
+    ("ttl", "stored"),
+    [(None, "600000"), (2.5, "2500"), (timedelta(minutes=1), "60000"), (YEAR, "31536000000")],
 )
 async def test_results_are_kept_as_long_as_asked(
     redis_url: str, namespace: str, ttl: float | timedelta | None, stored: str

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from typing import Any
 
 import pytest
+import redis.exceptions
 import trio
 import trio.testing
 from engine.fan_outs import ATTACHED, ID, OWNER, Registrar, batch, ended, open_registrar
 from engine.fleet import NOW
 from engine.parents import ONE, Parent, inputs_of, open_parent, store_of
+from faultproxy import open_fault_proxy
 from polling import until
 
-from trioaction.errors import InvalidInput
-from trioaction.fanout import detached
+from trioaction.errors import FanOutCancelled, InvalidInput
+from trioaction.fanout import detached, parking
 from trioaction.fanout.orders import Orders
 from trioaction.fanout.plan import Plan, follow_up
 from trioaction.fanout.record import Batch
@@ -214,14 +216,18 @@ async def test_a_list_knows_its_total_while_it_waits(redis_url: str, namespace: 
         await parent.end(*jobs)
 
 
-async def test_who_waits_for_room_hears_of_a_cancellation(redis_url: str, namespace: str) -> None:
+async def test_who_waits_for_room_hears_of_a_cancellation(
+    redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parking, "HOLD_ON", 0.01)  # behind that it looks once more, and would see it
     async with open_parent(redis_url, namespace) as parent:
         ids: list[str] = []
         parent.fan_outs.on_started = ids.append
-        with pytest.RaisesGroup(pytest.RaisesExc(Exception, match="it has been cancelled")):
+        with pytest.RaisesGroup(pytest.RaisesExc(FanOutCancelled, match="while it was enqueued")):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(partial(started, parent, numbers(7), max_queued=2))
                 await parent.take(2)
+                await trio.testing.wait_all_tasks_blocked(0.2)
                 await parent.actions.cancel_fan_out(ids[0])
 
 
@@ -444,6 +450,67 @@ async def test_a_registration_that_fails_is_cut_short(redis_url: str, namespace:
         assert names(await followers(parent)) == ["emails:send"]
 
 
+async def test_what_cannot_be_sealed_is_cut_short_later(
+    redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detached, "SEAL_WITHIN", 0.1)
+    async with (
+        open_fault_proxy(redis_url) as proxy,
+        open_parent(redis_url, namespace, engine=proxy.url, heartbeat=0.2) as parent,
+    ):
+
+        async def broken() -> AsyncIterator[dict[str, int]]:  # noqa: ASYNC900  (fan_out closes it)
+            yield {"n": 0}
+            yield {"n": 1}
+            await parent.take(1)
+            proxy.refusing = True
+            proxy.cut_all()
+            raise ValueError("no more")
+
+        with pytest.raises(ValueError, match="no more") as caught:
+            await started(parent, broken(), batch_size=1)
+        id: str = caught.value.fan_out_id  # type: ignore[attr-defined]
+        assert (await parent.record(id))["sealed"] == "0"
+        proxy.refusing = False
+
+        async def is_cut_short() -> bool:
+            record = await parent.record(id)
+            return record["sealed"] == record["cut"] == "1"
+
+        await until(is_cut_short)
+
+
+async def test_what_was_registered_as_a_whole_is_not_cut_short(
+    redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_parent(redis_url, namespace) as parent:
+        close, refused = parent.fan_outs.store.close, list[str]()
+
+        async def away_at_first(id: str, **options: Any) -> int:
+            if not refused:
+                refused.append(id)
+                raise redis.exceptions.ConnectionError("away")
+            return await close(id, **options)
+
+        monkeypatch.setattr(parent.fan_outs.store, "close", away_at_first)
+        with pytest.raises(redis.exceptions.ConnectionError):
+            await started(parent, iter(numbers(2)))
+        record = await parent.record(refused[0])
+        assert (record["sealed"], record["total"], record["cut"]) == ("1", "2", "0")
+
+
+@pytest.mark.parametrize(("total", "cut"), [(2, "0"), (3, "1"), (None, "1")])
+async def test_a_rescue_cuts_short_what_was_not_whole(
+    redis_url: str, namespace: str, total: int | None, cut: str
+) -> None:
+    async with open_registrar(redis_url, namespace) as fleet:
+        await fleet.open(total=total)
+        await fleet.store.register(ID, batch(0, 0, 2))
+        await dissolve(fleet.transport, fleet.keys, OWNER, "dead")
+        record = await fleet.record()
+        assert (record["sealed"], record["total"], record["cut"]) == ("1", "2", cut)
+
+
 async def test_something_that_follows_is_waited_for_however_long(redis_url: str, namespace: str) -> None:
     async with open_registrar(redis_url, namespace) as fleet:
         plan = Plan(ttl=60_000, batch_size=100, **THEN)
@@ -547,7 +614,9 @@ async def test_two_processes_watch_one_fan_out(redis_url: str, namespace: str) -
             nursery.start_soon(look, one)
             nursery.start_soon(look, other)
             nursery.start_soon(look, one)
-            await one.end(*await one.take(2))
+            jobs = await one.take(2)
+            await trio.testing.wait_all_tasks_blocked(0.2)  # by now all three wait for news
+            await one.end(*jobs)
         assert ends == [True] * 3
 
 

@@ -25,7 +25,10 @@ def numbers(count: int) -> list[dict[str, int]]:
     return [{"n": number} for number in range(count)]
 
 
-async def test_without_an_answer_it_gives_up_and_cancels_later(redis_url: str, namespace: str) -> None:
+async def test_without_an_answer_it_gives_up_and_cancels_later(
+    redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(children, "HASTE", 0.2)  # so that its wait ends before the hurry of `open_parent`
     async with (
         open_fault_proxy(redis_url) as proxy,
         open_parent(redis_url, namespace, engine=proxy.url, patience=0.3, heartbeat=0.2) as parent,

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import trio
+import trio.testing
 from engine.fan_outs import ID, TTL, Registrar, batch, open_registrar
 from engine.fleet import NOW
 from engine.parents import ONE, open_parent
+from polling import until
 from private_server import open_private_server
 
 from trioaction.fanout.views import Report
@@ -36,6 +38,23 @@ async def test_while_nothing_is_new_there_is_no_status(redis_url: str, namespace
         assert scope.cancelled_caught
         await parent.end(*await parent.take(1))
         assert [status.finished async for status in watch][-1]
+
+
+async def test_starts_are_told(redis_url: str, namespace: str) -> None:
+    async with open_parent(redis_url, namespace) as parent, trio.open_nursery() as nursery:
+        result = await parent.actions.fan_out(ONE, [{"n": 0}])
+        seen: list[int] = []
+
+        async def look() -> None:
+            async for status in parent.actions.watch_fan_out(result.fan_out_id, interval=0.01):
+                seen.append(status.running)  # noqa: PERF401  (seen at once)
+
+        nursery.start_soon(look)
+        await until(lambda: seen == [0])
+        await trio.testing.wait_all_tasks_blocked(0.2)  # when it begins to listen it may look again
+        jobs = await parent.take(1)
+        await until(lambda: seen == [0, 1])
+        await parent.end(*jobs)
 
 
 async def test_a_record_that_goes_is_the_end(redis_url: str, namespace: str) -> None:

@@ -80,14 +80,14 @@ CANCELLED = Promise(
         Guard(
             "what a cancellation makes has a TTL",
             "fanout/cancel_record.lua",
-            "  touch_all(keys, {[id] = true})\n  tell_owners",
-            "  tell_owners",
+            "  touch_all(keys, {[id] = true})\n  tell_all",
+            "  tell_all",
             (CANCEL_RECORDS,),
         ),
         Guard(
             "who waits hears of a cancellation",
             "fanout/cancel_record.lua",
-            "  tell_owners(keys, {[id] = true})\n",
+            "  tell_all(keys, {[id] = true})\n",
             "",
             (CANCELLED_CHILDREN, "-k", "is_told"),
         ),
@@ -153,21 +153,21 @@ CANCELLED = Promise(
         Guard(
             "the end of all is told at once",
             "fanout/news.lua",
-            "if record.urgent or sealed == '1' and completed + failed >= tonumber(total) then",
-            "if record.urgent then",
+            "(record.urgent or is_finished) and 'now'",
+            "record.urgent and 'now'",
             (CANCELLED_CHILDREN, "-k", "is_told"),
         ),
         Guard(
             "an end is told once for each time that it was asked for",
             "fanout/news.lua",
-            "    redis.call('HSET', record.at, 'ring', 0)\n",
+            "    if not is_owner or record.has_news then redis.call('SREM', watchers, inbox) end\n",
             "",
             (CANCELLED_CHILDREN, "-k", "is_told"),
         ),
         Guard(
             "an exchange tells who waits",
             "work/cycle.lua",
-            "tell_owners(keys, cycle.touched)\n",
+            "tell_all(keys, cycle.touched)\n",
             "",
             (CANCELLED_CHILDREN, "-k", "is_told"),
         ),
@@ -181,25 +181,25 @@ CANCELLED = Promise(
         Guard(
             "children go ahead of other parents",
             "fanout/register.lua",
-            "if group.queue == front then push_in_front(group) else push(group) end",
-            "push(group)",
+            "local place = group.queue == front and push_in_front or push",
+            "local place = push",
             (CANCEL_RECORDS,),
         ),
         Guard(
             "children at the head keep their order",
             "fanout/register.lua",
-            "for job = group.last, group.first, -1 do",
-            "for job = group.first, group.last do",
+            "for job = last, first, -1 do",
+            "for job = first, last do",
             (CANCEL_RECORDS,),
         ),
         Guard(
             "gaps among the children are none",
             "fanout/register.lua",
             (
-                "for run = 6, first_group - 1, 2 do set_range(record.at .. ':children', "
+                "for run = 7, first_group - 1, 2 do set_range(record.at .. ':children', "
                 "tonumber(ARGV[run]), tonumber(ARGV[run + 1])) end"
             ),
-            "set_range(record.at .. ':children', tonumber(ARGV[6]), hwm)",
+            "set_range(record.at .. ':children', tonumber(ARGV[7]), hwm)",
             (CANCEL_RECORDS,),
         ),
         Guard(
@@ -261,8 +261,8 @@ CANCELLED = Promise(
         Guard(
             "what was cut is looked at again",
             "work/cycle.lua",
-            "cycle.dropped >= MAX_DROPPED and 1 or 0}",
-            "0}",
+            "local cut = cycle.dropped >= MAX_DROPPED and 1 or 0",
+            "local cut = 0",
             (CANCEL_RECORDS,),
         ),
         Guard(
@@ -289,14 +289,14 @@ CANCELLED = Promise(
         Guard(
             "a reconcile tells who waits",
             "work/reconcile.lua",
-            "tell_owners(keys, touched)\n",
+            "tell_all(keys, touched)\n",
             "",
             (CANCELLED_CHILDREN, "-k", "is_told"),
         ),
         Guard(
             "a rescue tells who waits",
             "work/dissolve.lua",
-            "tell_owners(keys, touched)\n",
+            "tell_all(keys, touched)\n",
             "",
             (CANCELLED_CHILDREN, "-k", "is_told"),
         ),

@@ -84,21 +84,21 @@ CHILDREN = Promise(
         Guard(
             "a rescue seals what its process registered",
             "work/dissolve.lua",
-            " else seal_record(keys, id) end",
+            " else seal_record(keys, id, 1) end",
             " end",
             (RECORDS,),
         ),
         Guard(
             "a seal is at what was registered",
             "fanout/seal_record.lua",
-            "'sealed', 1, 'total', registered)",
-            "'sealed', 1)",
+            "cut, 'total', registered)",
+            "cut)",
             (RECORDS,),
         ),
         Guard(
             "a registrar that fails seals",
             "fanout/detached.py",
-            "            await self._store.close(self.id)\n        except",
+            "            await self._store.close(self.id, cut=not self._is_whole)\n        except",
             "            pass\n        except",
             (FAN_OUT,),
         ),
@@ -134,7 +134,7 @@ CHILDREN = Promise(
         Guard(
             "a child that went back has not started",
             "work/put_back.lua",
-            "    clear_started(keys, id, index)\n",
+            "    clear_started(keys, id, index, touched)\n",
             "",
             (MEMBERS,),
         ),
@@ -154,8 +154,8 @@ CHILDREN = Promise(
         ),
         Guard(
             "callers cannot name our fields in an enqueue",
-            "tasks.py",
-            '        payload.refuse_reserved(cast("Inputs", inputs))\n',
+            "jobs/drafts.py",
+            "        payload.refuse_reserved(inputs)\n",
             "",
             (ENQUEUE,),
         ),
@@ -169,11 +169,8 @@ CHILDREN = Promise(
         Guard(
             "failed entries have no fields of ours",
             "resque/payload.py",
-            (
-                'return _encode(_unreserved(cast("dict[str, Any]", element))) if b\'"_\' in raw '
-                "else raw.decode()"
-            ),
-            "return raw.decode()",
+            "is_ours = b'\"_' in raw or _EXPIRES_AT in raw",
+            "is_ours = _EXPIRES_AT in raw",
             (PAYLOAD,),
         ),
     ),

@@ -11,10 +11,7 @@ CLEAN = Promise(
         Guard(
             "all parts of a record expire",
             "fanout/touch.lua",
-            (
-                "      for part in pairs(FAN_OUT_PARTS) do redis.call('PEXPIRE', record.at .. "
-                "':' .. part, record.ttl) end\n"
-            ),
+            "  for part in pairs(FAN_OUT_PARTS) do keep(record.at .. ':' .. part) end\n",
             "",
             (RECORDS,),
         ),
@@ -28,8 +25,8 @@ CLEAN = Promise(
         Guard(
             "a child that starts renews its record",
             "fanout/started.lua",
-            "if set_started(keys, id, index, 1) then touched[id] = true end",
-            "set_started(keys, id, index, 1)",
+            "  touched[id] = true\n",
+            "",
             (RECORDS,),
         ),
         Guard(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from guards.mutation import Guard, Promise
-from guards.suites import FUZZ_HTTP, FUZZ_WEBSOCKET, HTTP, METRICS, WEBSOCKET
+from guards.suites import EVENTS_STREAM, FUZZ_HTTP, FUZZ_WEBSOCKET, HTTP, METRICS, WEBSOCKET
 
 CLIENTS = Promise(
     "No client harms the server or another client",
@@ -118,6 +118,34 @@ CLIENTS = Promise(
             ),
             "        refuse_foreign_origin",
             (WEBSOCKET, "-k", "other_names"),
+        ),
+        Guard(
+            "event streams over the limit",
+            "web/streams.py",
+            "        if len(self._open) >= self._most:\n",
+            "        if False:\n",
+            (EVENTS_STREAM, "-k", "over_the_limit"),
+        ),
+        Guard(
+            "the place of a client that has gone",
+            "web/streams.py",
+            "            self._open.discard(stream)\n",
+            "            pass\n",
+            (EVENTS_STREAM, "-k", "leaves_nothing"),
+        ),
+        Guard(
+            "event streams when the server drains",
+            "web/serve.py",
+            "            streams.end()\n",
+            "            pass\n",
+            (EVENTS_STREAM, "-k", "draining"),
+        ),
+        Guard(
+            "browsers that have seen the end stay away",
+            "web/streams.py",
+            '        if headers.get("last-event-id") == LAST:\n',
+            "        if False:\n",
+            (EVENTS_STREAM, "-k", "seen_the_end"),
         ),
         Guard(
             "who may read the metrics",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from guards.mutation import Guard, Promise
-from guards.suites import MEMBERS, OPERATING, RECORDS, RECURRING, RULES
+from guards.suites import MEMBERS, OPERATING, RECORDS, RECURRING, RULES, WATCHING
 
 FULL_REDIS = Promise(
     "A full Redis is drained",
@@ -59,6 +59,27 @@ FULL_REDIS = Promise(
             ),
             "",
             (RECORDS,),
+        ),
+        Guard(
+            "watching",
+            "fanout/status.lua",
+            "  redis.call('PEXPIRE', keys.news(''), 1) --",
+            "  --",
+            (WATCHING, "-k", "full"),
+        ),
+        Guard(
+            "waiting for room",
+            "fanout/register.lua",
+            "  redis.call('PEXPIRE', keys.news(''), 1) --",
+            "  --",
+            (WATCHING, "-k", "full"),
+        ),
+        Guard(
+            "progress of children",
+            "fanout/note.lua",
+            "redis.call('PEXPIRE', keys.news(''), 1) --",
+            "--",
+            (WATCHING, "-k", "full"),
         ),
         Guard(
             "a Redis that evicts is warned of",

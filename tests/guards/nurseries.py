@@ -81,7 +81,7 @@ NURSERIES = Promise(
         Guard(
             "news wakes who waits",
             "fanout/waiting.py",
-            'self._alarms[id].ring(urgent=urgency == "now")',
+            'listener.ring(urgent=urgency == "now")',
             "pass",
             (OPEN_FAN_OUT,),
         ),
@@ -109,7 +109,7 @@ NURSERIES = Promise(
         Guard(
             "records of who waits are kept",
             "fanout/waiting.py",
-            "await self.store.refresh(list(self._alarms))",
+            "await self.store.refresh(list(self._paces))",
             "pass",
             (OPEN_FAN_OUT, "-k", "is_kept"),
         ),

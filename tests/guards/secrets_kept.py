@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from guards.mutation import Guard, Promise
-from guards.suites import ADDRESS, EXECUTOR, FAN_OUT_RECORD, LOG, POOL
+from guards.suites import ADDRESS, EVENTS_LIVE, EXECUTOR, FAN_OUT_RECORD, LOG, POOL
 
 SECRETS_KEPT = Promise(
     "Secrets are not told",
@@ -28,6 +28,13 @@ SECRETS_KEPT = Promise(
             "secrets = registry.get(job.action).secrets if job.action in registry else frozenset[str]()",
             "secrets = frozenset[str]()",
             (POOL, "-k", "secrets"),
+        ),
+        Guard(
+            "what event streams tell",
+            "web/streams.py",
+            "**status.counters(),",
+            "**status,",
+            (EVENTS_LIVE, "-k", "none_tells"),
         ),
         Guard(
             "values in replies",

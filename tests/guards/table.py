@@ -9,16 +9,21 @@ from guards.cancelled import CANCELLED
 from guards.children import CHILDREN
 from guards.clean import CLEAN
 from guards.clients import CLIENTS
+from guards.commits import COMMITS
 from guards.counted_once import COUNTED_ONCE
+from guards.expired import EXPIRED
 from guards.full_redis import FULL_REDIS
 from guards.mutation import Promise
 from guards.nurseries import NURSERIES
 from guards.parked import PARKED
 from guards.poison import POISON
 from guards.processes import PROCESSES
+from guards.rated import RATED
 from guards.runs_at_least_once import RUNS_AT_LEAST_ONCE
 from guards.schedules import SCHEDULES
 from guards.secrets_kept import SECRETS_KEPT
+from guards.steering import STEERED
+from guards.watched import WATCHED
 
 PROMISES = (
     RUNS_AT_LEAST_ONCE,
@@ -27,7 +32,12 @@ PROMISES = (
     NURSERIES,
     CANCELLED,
     PARKED,
+    STEERED,
+    WATCHED,
     SCHEDULES,
+    EXPIRED,
+    RATED,
+    COMMITS,
     POISON,
     CLEAN,
     BAD_DATA,

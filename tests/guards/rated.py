@@ -1,0 +1,166 @@
+"""No more jobs start in a window than a limit lets, and what waits for room is neither lost nor forgotten."""
+
+from __future__ import annotations
+
+from guards.mutation import Guard, Promise
+from guards.suites import RATE_LIMITS, RATED_POOLS, RATES
+
+RATED = Promise(
+    "No more jobs start than a rate lets",
+    (
+        Guard(
+            "a queue is popped as far as its window has room",
+            "work/pop.lua",
+            "math.min(portion(cycle, most), room_of(keys, cycle, queue))",
+            "portion(cycle, most)",
+            (RATES,),
+        ),
+        Guard(
+            "an action starts as far as its window has room",
+            "work/within_limits.lua",
+            "      if starts[limit] > left_in(cycle, limit) then\n",
+            "      if left_in(cycle, limit) and false then\n",
+            (RATES,),
+        ),
+        Guard(
+            "what starts is written",
+            "work/cycle.lua",
+            "keep_starts(cycle)\n",
+            "",
+            (RATES,),
+        ),
+        Guard(
+            "all queues of an exchange count together",
+            "work/rates.lua",
+            "limit.left, limit.taken = limit.left - count, limit.taken + count",
+            "limit.taken = limit.taken + count",
+            (RATES,),
+        ),
+        Guard(
+            "a start is in the window for all of it",
+            "work/starts.lua",
+            "+ limit.window >= now)",
+            "+ limit.window / 2 >= now)",
+            (RATES,),
+        ),
+        Guard(
+            "a start leaves the window",
+            "work/starts.lua",
+            "  if gone > 0 then redis.call('LPOP', limit.key, gone) end\n  return gone\n",
+            "  return 0\n",
+            (RATES,),
+        ),
+        Guard(
+            "a list goes with its window",
+            "work/starts.lua",
+            "      redis.call('PEXPIRE', limit.key, limit.window + SPARE)\n",
+            "",
+            (RATES,),
+        ),
+        Guard(
+            "a clock that is put back",
+            "work/starts.lua",
+            "  if held > 0 then pull_back(limit.key, cycle.now, limit.window) end\n",
+            "",
+            (RATES,),
+        ),
+        Guard(
+            "a list that was emptied by that has an end again",
+            "work/starts.lua",
+            "  redis.call('PEXPIRE', key, window + SPARE) -- all may have been taken out, and that with it\n",
+            "",
+            (RATES,),
+        ),
+        Guard(
+            "old starts are dropped a slice at a time",
+            "work/starts.lua",
+            "math.min(most, CHUNK_OF_TIMES) - 1",
+            "most - 1",
+            (RATES,),
+        ),
+        Guard(
+            "the key of a limit may be somebody else's",
+            "work/starts.lua",
+            "redis.pcall('LLEN', limit.key)",
+            "redis.call('LLEN', limit.key)",
+            (RATES,),
+        ),
+        Guard(
+            "a queue that is no list, where actions have limits",
+            "work/within_limits.lua",
+            "redis.pcall('LRANGE', key, 0, most - 1)",
+            "redis.call('LRANGE', key, 0, most - 1)",
+            (RATES,),
+        ),
+        Guard(
+            "children that nobody wants do not count",
+            "work/within_limits.lua",
+            "if limit and not (id and is_void(keys, id)) then",
+            "if limit then",
+            (RATES,),
+        ),
+        Guard(
+            "who must wait is not moved",
+            "work/within_limits.lua",
+            "(keys, cycle, raws)\n  if count == 0 then return false end\n",
+            "(keys, cycle, raws)\n  if count == 0 then redis.call('LTRIM', key, 0, -1) return false end\n",
+            (RATES,),
+        ),
+        Guard(
+            "the first room counts",
+            "work/rates.lua",
+            "math.min(cycle.wait or wait, wait)",
+            "math.max(cycle.wait or wait, wait)",
+            (RATES,),
+        ),
+        Guard(
+            "nobody waits for room without work",
+            "work/rates.lua",
+            "if left == 0 and redis.call('EXISTS', keys.queue(queue)) == 1 then",
+            "if left == 0 then",
+            (RATES,),
+        ),
+        Guard(
+            "a pool looks again when there is room",
+            "work/shift.py",
+            "        self._hungry |= self._room.there_is()\n",
+            "        self._room.there_is()\n",
+            (RATED_POOLS,),
+        ),
+        Guard(
+            "a pool wakes for that",
+            "work/shift.py",
+            "self._cancelling.until, self._room.until)",
+            "self._cancelling.until)",
+            (RATED_POOLS,),
+        ),
+        Guard(
+            "those that wait for the same room stand back",
+            "work/shift.py",
+            "self._room.looked(reply.wait, self._appetite.delay())",
+            "self._room.looked(reply.wait, 0)",
+            (RATED_POOLS,),
+        ),
+        Guard(
+            "a wait is over once",
+            "work/rates.py",
+            "        if over:\n            self.until = math.inf\n",
+            "",
+            (RATE_LIMITS,),
+        ),
+        Guard(
+            "limits of other processes' queues are theirs",
+            "work/rates.py",
+            '        if name in settings.queues or "*" in settings.queues\n',
+            "",
+            (RATE_LIMITS,),
+        ),
+        Guard(
+            "tests of applications wait for no window",
+            "testing.py",
+            "trio.Event(), rated=False)",
+            "trio.Event())",
+            (RATED_POOLS,),
+        ),
+    ),
+)
