@@ -14,7 +14,7 @@ from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from engine.model_record import CANCELLED, COMPLETED, FAILED, PARTS, Record
+from engine.model_record import CANCELLED, COMPLETED, FAILED, PARTS, Record, queue_of
 from engine.model_records import STATS, FanOuts, Run, child_of
 
 from trioaction.fanout.plan import Plan
@@ -267,7 +267,7 @@ class World(FanOuts):
             self.queues.setdefault(job.queue, []).insert(0, job.raw)
         else:
             self.stranded_jobs.insert(0, job.raw)
-        self.mark(job.raw, started=False)
+        self.mark(run, job.raw, started=False)
 
     def _drops(self, raw: bytes, run: Run) -> bool:
         """Does a job end here, since nobody wants it any more?"""
@@ -451,7 +451,7 @@ class World(FanOuts):
         cycle.process.flights[job.slot] = job
         cycle.popped.append(job)
         cycle.size += len(raw)
-        cycle.run.touched.add(self.mark(raw, started=True))
+        self.mark(cycle.run, raw, started=True)
 
     # fan-outs
 
@@ -537,7 +537,7 @@ class World(FanOuts):
 
     def _due(self, raw: bytes, id: str, failed_at: str, problems: _Problems) -> bool:
         """Move one job; False if its queue takes none."""
-        queue = _queue_of(raw)
+        queue = queue_of(raw)
         if queue is None:
             self._bury(raw, id, failed_at, problems)
             return True
@@ -672,14 +672,6 @@ def _children(raws: Iterable[bytes]) -> set[tuple[str, int]]:
 
 def _sha(raw: bytes) -> str:
     return hashlib.sha1(raw, usedforsecurity=False).hexdigest()
-
-
-def _queue_of(raw: bytes) -> str | None:
-    try:
-        queue = json.loads(raw)["queue"]
-    except (ValueError, KeyError, TypeError):
-        return None
-    return queue if isinstance(queue, str) and queue else None
 
 
 def child(index: int, id: str, queue: str) -> bytes:

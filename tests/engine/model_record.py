@@ -16,6 +16,8 @@ COMPLETED, FAILED, CANCELLED = "completed", "failed", "cancelled"
 _NUMBERS = ("total", "registered", "completed", "failed", "hwm", "ttl", "out", "created")
 _TEXTS = ("owner", "action", "queue", "inbox", "front", "pace")
 _FLAGS = ("announced", "sealed", "is_cancelled", "cut", "over")
+NEW = ("keep", "max_running", "max_queued", "out", "pace", "cut", "over")
+"""Fields that older versions did not write."""
 
 
 @dataclass
@@ -50,6 +52,8 @@ class Record:
     spoiled: bool = False
     whole: bool = True
     """Has nobody ever overwritten one of its keys?"""
+    older: bool = False
+    """Has an older version made it, which knew of no limits?"""
     usable: bool = True
     """Has nobody ever damaged it, not even for a while?"""
     strange: bool = False
@@ -121,7 +125,8 @@ class Record:
 
     def seal(self, *, cut: bool) -> None:
         """Nothing is added any more."""
-        self.sealed, self.cut = True, cut
+        whole = self.announced and self.registered == self.total
+        self.sealed, self.cut = True, cut and not whole
         self.total = self.registered
 
     def cancel(self) -> None:
@@ -133,10 +138,11 @@ class Record:
         self.called_off += len(waiting)
         self.is_cancelled, self.out = True, 0
         self.held.clear()
-        self.seal(cut=self.cut or not self.sealed)
+        if not self.sealed:
+            self.seal(cut=True)
 
-    def end(self, index: int, how: str, entry: bytes) -> bytes | None:
-        """One child has ended, for the first time; the child that takes its place, if one was held back."""
+    def end(self, index: int, how: str, entry: bytes) -> list[bytes]:
+        """One child has ended, for the first time; what comes out in its place: the last may be a child."""
         self.strange |= index not in self.children or index in self.held_indexes()
         self.done.add(index)
         self.notes.pop(index, None)
@@ -152,17 +158,19 @@ class Record:
             self.cancelled.add(index)
         return self._next_out()
 
-    def _next_out(self) -> bytes | None:
+    def _next_out(self) -> list[bytes]:
         if not self.plan.max_running or self.is_cancelled:
-            return None
-        if self.held:
-            return self.held.pop(0)
-        self.out = max(0, self.out - 1)
-        return None
+            return []
+        came: list[bytes] = []
+        while self.held and not (came and queue_of(came[-1])):
+            came.append(self.held.pop(0))
+        if not came or not queue_of(came[-1]):
+            self.out = max(0, self.out - 1)
+        return came
 
     def held_indexes(self) -> set[int]:
         """Of the children that are held back."""
-        return set(map(index_of, self.held))
+        return {index_of(raw) for raw in self.held if queue_of(raw)}
 
     def note(self, index: int, text: str) -> bool:
         """What a child says of itself, if it runs; is it kept?"""
@@ -210,11 +218,18 @@ class Record:
         shown |= {**flags, **terms, "cancelled": self.called_off}
         if self.spoiled:
             shown["hwm"] = "x"
+        for name in self._unwritten():
+            del shown[name]
         return {
             **{name.encode(): str(value).encode() for name, value in shown.items()},
             **_follow_up_fields("then", self.plan.then),
             **_follow_up_fields("then_if_ok", self.plan.then_if_ok),
         }
+
+    def _unwritten(self) -> list[str]:
+        """Fields that are not there, since nobody has written them so far."""
+        since = {"cut": self.sealed, "over": self.over, "out": self.is_cancelled}
+        return [name for name in NEW if not since.get(name)] if self.older else []
 
     def check(self) -> None:
         """What is true of every record that nobody has damaged."""
@@ -250,6 +265,15 @@ class Record:
 
 LARGEST_BATCH = 3
 """Children that the machine registers at once."""
+
+
+def queue_of(raw: bytes) -> str | None:
+    """The queue that an element names."""
+    try:
+        queue = json.loads(raw)["queue"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return queue if isinstance(queue, str) and queue else None
 
 
 def index_of(raw: bytes) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from engine.model_record import CANCELLED, COMPLETED, FAILED, PARTS, Record
+from engine.model_record import CANCELLED, COMPLETED, FAILED, PARTS, Record, queue_of
 
 from trioaction.fanout.record import Batch, is_attached
 from trioaction.resque.keys import Keys
@@ -26,7 +26,9 @@ class Run:
 
     touched: set[str] = field(default_factory=set[str])
     news: set[str] = field(default_factory=set[str])
-    """Those of which somebody may want to be told."""
+    """Those of which whoever waits for them may want to be told."""
+    moved: set[str] = field(default_factory=set[str])
+    """Those of which only watchers want to be told: children have come, started, or were put off."""
     urgent: set[str] = field(default_factory=set[str])
 
 
@@ -134,6 +136,7 @@ class FanOuts:
             self.jobs += len(raws)
             self._place(queue, record.admit(raws), front=queue == record.front)
         record.register(batch)
+        self.settle(Run(moved={id}))
         return "ok"
 
     def close(self, id: str, action: str, queue: str, *, cut: bool) -> int | str:
@@ -209,7 +212,7 @@ class FanOuts:
         for id, index, text in notes:
             record = self.record(id)
             if isinstance(record, Record) and record.note(index, text):
-                run.news.add(id)
+                run.moved.add(id)
         self.settle(run)
 
     def release(self, id: str, owner: str, *, delete: bool = False) -> None:
@@ -245,10 +248,12 @@ class FanOuts:
         run.touched.add(id)
         if index in record.done:
             return "again"
-        raw = record.end(index, how, entry)
-        if raw is not None:
-            queue = json.loads(raw)["queue"]
-            self._place(queue, [raw], front=queue == record.front)
+        for raw in record.end(index, how, entry):
+            queue = queue_of(raw)
+            if queue is None:
+                self.stranded_jobs.append(raw)
+            else:
+                self._place(queue, [raw], front=queue == record.front)
         run.news.add(id)
         if how == FAILED:
             run.urgent.add(id)
@@ -259,42 +264,48 @@ class FanOuts:
         record = self.record(id)
         if isinstance(record, Record) and 0 <= index < record.hwm:
             record.put_off(index, delay)
-            run.touched.add(id)
+            run.moved.add(id)
 
-    def mark(self, raw: bytes, *, started: bool) -> str:
-        """A job was popped, or put back; the id of its fan-out if this has been noted."""
+    def mark(self, run: Run, raw: bytes, *, started: bool) -> None:
+        """A job was popped, or put back, which is noted if it is a child."""
         id, index = child_of(raw) or ("", 0)
         record = self.record(id)
         if isinstance(record, str) or index >= record.hwm:
-            return ""
+            return
         (record.started.add if started else record.started.discard)(index)
         if not started:
             record.notes.pop(index, None)
-        return id
+        run.moved.add(id)
 
     def settle(self, run: Run) -> None:
         """What is done at the end of a script: records live on, and who waits is told."""
-        records = {id: self.record(id) for id in sorted(run.touched | run.news)}
+        records = {id: self.record(id) for id in sorted(run.touched | run.news | run.moved)}
         there = {id: record for id, record in records.items() if isinstance(record, Record)}
         for record in there.values():
             record.touch()
         for id in sorted(there.keys() & run.news):
             self._tell(id, there[id], run)
+        for id in there.keys() & run.moved - run.news:
+            self._tell_watchers(id, there[id])
 
     def _tell(self, id: str, record: Record, run: Run) -> None:
         if record.finished and not record.over:
             for queue, raw in record.finish():
                 self.push(queue, [raw])
         if record.pace and (record.sealed or 2 * record.unended <= record.plan.max_queued):
-            self._ring(record.pace, id, "now")
+            self._ring(record.pace, id, "room")
             record.pace = ""
         urgency = "now" if id in run.urgent or record.finished else "more"
-        if urgency == "now" and record.inbox:
+        if record.inbox if urgency == "now" else record.inbox in record.watchers:
             self._ring(record.inbox, id, urgency)
-        for inbox in record.watchers:
-            if urgency != "now" or inbox != record.inbox:
-                self._ring(inbox, id, urgency)
-        record.watchers.clear()
+        record.watchers.discard(record.inbox)
+        self._tell_watchers(id, record, urgency)
+
+    def _tell_watchers(self, id: str, record: Record, urgency: str = "more") -> None:
+        """All but who waits for it: each once, until it asks again."""
+        for inbox in record.watchers - {record.inbox}:
+            self._ring(inbox, id, urgency)
+        record.watchers &= {record.inbox}
 
     def _ring(self, inbox: str, id: str, urgency: str) -> None:
         self.rung.add(f"{self.keys.news(inbox)}{id}:{urgency}")

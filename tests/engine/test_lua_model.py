@@ -50,7 +50,7 @@ from engine.model_member import (
     id_of,
     is_chosen,
 )
-from engine.model_record import PARTS, Record
+from engine.model_record import NEW, PARTS, Record
 from engine.model_records import STATS, child_of
 from engine.model_wire import Fate, Wire
 from engine.snapshot import READ, as_read, differences, of_world, planted
@@ -582,10 +582,18 @@ class Machine(RuleBasedStateMachine):
         plan=PLANS,
         inbox=st.sampled_from(["", "i", "j"]),
         front=st.sampled_from(["", "q", "r"]),
+        older=SELDOM,
     )
-    def open(self, data: st.DataObject, total: int | None, plan: Plan, inbox: str, front: str) -> None:
-        """A process begins a fan-out."""
+    def open(
+        self, data: st.DataObject, total: int | None, plan: Plan, inbox: str, front: str, older: bool
+    ) -> None:
+        """A process begins a fan-out, perhaps one of an older version."""
+        if older:
+            plan = Plan(ttl=plan.ttl, batch_size=plan.batch_size)
         self.opened(self.member(data).id, total, plan, inbox=inbox, front=front)
+        if older and self.ids[-1] in self.world.records:
+            self.world.records[self.ids[-1]].older = True
+            self.wire.send("HDEL", self.keys.fan_out(self.ids[-1]), *NEW)
 
     def opened(self, owner: str, total: int | None, plan: Plan, *, inbox: str, front: str) -> None:
         """A record; whoever has an inbox waits for it."""
@@ -791,6 +799,17 @@ class Machine(RuleBasedStateMachine):
             *(keys.leader, keys.resque_leader, keys.guard("r:one")),
             *(f"{keys.fan_out(id)}:{part}" for part in PARTS),
         ]
+
+    @precondition(lambda self: any(record.held for record in self.world.records.values()))
+    @rule(data=DATA, first=st.booleans())
+    def scribble(self, data: st.DataObject, first: bool) -> None:
+        """Somebody writes what is no child among those that are held back."""
+        ids = sorted(id for id, record in self.world.records.items() if record.held)
+        id = data.draw(st.sampled_from(ids))
+        held = self.world.records[id].held
+        held.insert(0 if first else len(held), b"[]")
+        self.world.jobs += 1
+        self.wire.send("LPUSH" if first else "RPUSH", f"{self.keys.fan_out(id)}:held", "[]")
 
     @precondition(lambda self: self.world.planted)
     @rule(data=DATA)

@@ -1,4 +1,4 @@
-"""Registering at a pace: who waits for room tries when there is some, in order; what watchers hear meanwhile."""
+"""Registering at a pace: who waits for room tries when there is some, in order; and what watchers hear."""
 
 from __future__ import annotations
 

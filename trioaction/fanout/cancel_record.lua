@@ -33,11 +33,11 @@ local function cancel_record(keys, id)
   local completed, failed, registered, sealed, owner =
     unpack(redis.call('HMGET', record.at, 'completed', 'failed', 'registered', 'sealed', 'owner'))
   if sealed == '1' and completed + failed >= tonumber(registered) then return 'finished' end
+  if sealed ~= '1' then redis.call('HSET', record.at, 'cut', is_whole(record) and 0 or 1) end
   local waiting = end_waiting(record.at)
   redis.call('HINCRBY', record.at, 'failed', waiting)
   redis.call('HINCRBY', record.at, 'cancelled', waiting)
   redis.call('HSET', record.at, 'is_cancelled', 1, 'sealed', 1, 'total', registered, 'out', 0)
-  if sealed ~= '1' then redis.call('HSET', record.at, 'cut', 1) end
   drop_held(keys, record.at)
   record.is_cancelled, record.has_news, record.urgent = true, true, true
   redis.call('SET', keys.cancelled(id), 1, 'PX', record.inbox ~= '' and KNOWN_FOR or KNOWN_FOR_LONG)

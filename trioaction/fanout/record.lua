@@ -41,3 +41,9 @@ local function record_of(keys, id)
   end
   return record
 end
+
+-- Is it sealed here at what was announced, so that nothing is cut short?
+local function is_whole(record)
+  local announced, total = unpack(redis.call('HMGET', record.at, 'announced', 'total'))
+  return announced == '1' and tonumber(total) == record.registered
+end

@@ -8,11 +8,9 @@ local function seal_record(keys, id, cut)
   local record = record_of(keys, id)
   if record.code then return record.code end
   touch_all(keys, {[id] = true}) -- first, since a full Redis refuses to begin with the others
-  local sealed, registered, owner, announced, total =
-    unpack(redis.call('HMGET', record.at, 'sealed', 'registered', 'owner', 'announced', 'total'))
+  local sealed, registered, owner = unpack(redis.call('HMGET', record.at, 'sealed', 'registered', 'owner'))
   if sealed == '1' then return 'again' end
-  local is_whole = announced == '1' and registered == total
-  redis.call('HSET', record.at, 'sealed', 1, 'total', registered, 'cut', is_whole and 0 or cut)
+  redis.call('HSET', record.at, 'sealed', 1, 'cut', is_whole(record) and 0 or cut, 'total', registered)
   record.has_news = true
   if record.inbox == '' then redis.pcall('SREM', keys.owned(owner or ''), id) end
   return 'ok'
