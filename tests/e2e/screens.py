@@ -52,6 +52,9 @@ class Screen:
         """Wait for a line that has all of these words."""
         await until(lambda: any(all(word in line for word in words) for line in self.lines), seconds=20)
 
+    def resize(self, columns: int) -> None:
+        termios.tcsetwinsize(self.terminal, (24, columns))
+
     def press_ctrl_c(self) -> None:
         self.process.send_signal(signal.SIGINT)
 

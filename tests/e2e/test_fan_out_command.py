@@ -98,6 +98,7 @@ async def test_the_counters_of_one_that_runs(project: Path, settings: dict[str, 
             "cutShort": False,
             "actions": ["t:gate"],
             "queues": ["q"],
+            "errors": [],
         }
 
 
@@ -105,9 +106,9 @@ async def test_watching_draws_a_bar_until_all_is_done(project: Path, settings: d
     async with started(project, "--queues", "q", **settings) as server:
         id = await fan(server, "t:gate", 3)
         with on_screen(project, "fan-out", id, "--watch", **settings) as screen:
-            await screen.shows(id[:8], "━", "0 %", "0/3")
+            await screen.shows("t:gate", "━", "0 %", "0/3")
             let_go(project)
-            await screen.shows(id[:8], "━", "100 %", "3/3", "done")
+            await screen.shows("t:gate", "━", "100 %", "3/3", "done")
             assert await screen.ended() == 0
             assert screen.raw.rindex(SHOW_CURSOR) > screen.raw.rindex(HIDE_CURSOR)
             assert screen.out.splitlines()[:2] == ["total      3", "completed  3"]
@@ -139,13 +140,71 @@ async def test_failures_are_told_and_are_the_exit_code(project: Path, settings: 
     async with started(project, "--queues", "q", **settings) as server:
         id = await fan(server, "t:fails", 4)
         with on_screen(project, "fan-out", id, "--watch", "--json", **settings) as screen:
-            await screen.shows("100 %", "4/4", "2 failed")
+            await screen.shows("100 %", "4/4", "2 completed, 2 failed")
             assert await screen.ended() == 1
-            assert json.loads(screen.out)["failed"] == 2
+            shown = json.loads(screen.out)
+            assert (shown["failed"], [error["index"] % 2 for error in shown["errors"]]) == (2, [1, 1])
         out, err = await run(project, settings, "fan-out", id, "--watch", code=1)
         assert "failed     2" in out
         assert f"Fan-out {id}: 2 failed" in err
         await run(project, settings, "fan-out", id)
+
+
+async def test_the_first_errors_are_shown(project: Path, settings: dict[str, str]) -> None:
+    async with started(project, "--queues", "q", "--concurrency", "1", **settings) as server:
+        id = await fan(server, "t:fails", 15)
+        await run(project, settings, "fan-out", id, "--watch", code=1)
+        out, _ = await run(project, settings, "fan-out", id)
+        assert out.splitlines()[7:] == [
+            "queues     q",
+            "",
+            "INDEX  ACTION   ERROR",
+            *(f"{index}      t:fails  ActionError: Odd" for index in (1, 3, 5, 7, 9)),
+            "and 2 more; `--errors 7` shows all that are kept",
+        ]
+        out, _ = await run(project, settings, "fan-out", id, "--errors", "7")
+        assert out.splitlines()[-1] == "13     t:fails  ActionError: Odd"
+        out, _ = await run(project, settings, "fan-out", id, "--errors", "0")
+        assert out.splitlines()[-1] == "queues     q"
+        out, _ = await run(project, settings, "fan-out", id, "--errors", "1", "--json")
+        assert json.loads(out)["errors"] == [
+            {
+                "index": 1,
+                "action": "t:fails",
+                "params": {"n": 1},
+                "error": {"type": "ActionError", "message": "Odd"},
+            }
+        ]
+        _, err = await run(project, settings, "fan-out", id, "--errors=-1", code=2)
+        assert "0 or more" in err
+
+
+@pytest.mark.parametrize("spelled", ["{id} ", " {id}\n", "{upper}"])
+async def test_an_id_may_be_spelled_otherwise(project: Path, settings: dict[str, str], spelled: str) -> None:
+    async with started(project, "--queues", "q", **settings) as server:
+        id = await fan(server, "t:quick", 1)
+        out, _ = await run(project, settings, "fan-out", spelled.format(id=id, upper=id.upper()), "--json")
+        assert json.loads(out)["fanOutId"] == id
+
+
+async def test_it_is_told_that_nobody_takes_the_jobs(project: Path, settings: dict[str, str]) -> None:
+    async with started(project, "--queues", "other", **settings) as server:
+        id = await fan(server, "t:quick", 3)
+        with on_screen(project, "fan-out", id, "--watch", **settings) as screen:
+            await screen.shows("no worker has taken a job from the queue q for 1")
+
+
+async def test_numbers_are_whole_on_a_narrow_terminal(project: Path, settings: dict[str, str]) -> None:
+    async with started(project, "--queues", "q", **settings) as server:
+        id = await fan(server, "t:gate", 25)
+        with on_screen(project, "fan-out", id, "--watch", **settings) as screen:
+            await screen.shows("t:gate", "━", "0 %", "0/25")
+            screen.resize(30)
+            let_go(project)
+            await screen.shows("100 %", "25/25")
+            assert await screen.ended() == 0
+            assert "…" not in screen.text
+            assert screen.lines[-1].split() == ["t:gate", "100", "%", "25/25", "done"]
 
 
 async def test_a_record_that_goes_while_it_is_watched(
@@ -171,7 +230,7 @@ async def test_an_unknown_id_is_told(project: Path, settings: dict[str, str], mo
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("id", ["12", UNKNOWN.replace("0", "A"), "users:processAll", f"{UNKNOWN}0"])
+@pytest.mark.parametrize("id", ["12", UNKNOWN.replace("0", "g"), "users:processAll", f"{UNKNOWN}0"])
 async def test_what_is_no_id_is_told(project: Path, settings: dict[str, str], id: str) -> None:
     out, err = await run(project, settings, "fan-out", id, code=2)
     assert out == ""
@@ -207,6 +266,19 @@ async def test_cancelling_and_waiting_for_the_end_of_it(project: Path, settings:
         out, _ = await run(project, settings, "fan-out", id, "--cancel", "--watch")
         assert "cancelled  2" in out
         assert sum(mark.startswith("cancelled") for mark in marks(project)) == 2
+
+
+async def test_one_that_was_cancelled_while_it_was_enqueued(
+    project: Path, settings: dict[str, str], redis_url: str, namespace: str
+) -> None:
+    with on_screen(project, "t:endless", "--watch", **settings) as screen:
+        await screen.shows("0 of 200 so far")
+        async with open_fleet(redis_url, namespace) as fleet:
+            [id] = {key.split(":")[3] for key in await fleet.all_keys() if ":fanout:" in key}
+        out, err = await run(project, settings, "fan-out", id, "--cancel", "--watch")
+        assert "finished   yes, cancelled, and not all were enqueued" in out
+        assert err == ""
+        await screen.shows("200/200", "cancelled", "0 completed, 200 cancelled")
 
 
 async def test_ctrl_c_stops_watching_and_nothing_else(project: Path, settings: dict[str, str]) -> None:

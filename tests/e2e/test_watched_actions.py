@@ -37,6 +37,13 @@ class Two(Action):
         return first.fan_out_id
 
 
+class Alike(Action):
+    name = "t:alike"
+
+    async def run(self):
+        return [(await api.actions.fan_out("t:quick", [{}, {}])).fan_out_id for _ in range(2)]
+
+
 class Fails(Action):
     name = "t:fails"
 
@@ -159,6 +166,23 @@ async def test_ctrl_c_stops_watching_what_the_action_has_left(
             assert "Traceback" not in screen.text
         let_go(project)
         await until(lambda: sum(mark.startswith("end") for mark in marks(project)) == 3)
+
+
+async def test_ctrl_c_while_it_enqueues_tells_what_goes_on(project: Path, settings: dict[str, str]) -> None:
+    with on_screen(project, "t:endless", "--watch", "-q", **settings) as screen:
+        await screen.shows("0 of 200 so far")
+        screen.press_ctrl_c()
+        assert await screen.ended() == 130
+        assert "The fan-out was cut short at 2" in screen.text
+        assert "The fan-out goes on" not in screen.text
+
+
+async def test_fan_outs_of_one_action_are_told_apart(project: Path, settings: dict[str, str]) -> None:
+    async with started(project, "--queues", "q", **settings):
+        with on_screen(project, "t:alike", "--watch", "-q", **settings) as screen:
+            assert await screen.ended() == 0
+            for id in json.loads(screen.out):
+                await screen.shows(f"t:quick {id[:8]}", "2/2", "done")
 
 
 async def test_a_second_ctrl_c_leaves_the_terminal_as_it_was(project: Path, settings: dict[str, str]) -> None:

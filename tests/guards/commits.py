@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from guards.mutation import Guard, Promise
-from guards.suites import AFTER_COMMIT, ENQUEUED_JOB, FAN_OUT, STEERING_OPTIONS
+from guards.suites import AFTER_COMMIT, AFTER_COMMIT_THREADS, ENQUEUED_JOB, ERRORS, FAN_OUT, STEERING_OPTIONS
 
 COMMITS = Promise(
     "What is enqueued before a commit follows it",
@@ -24,15 +24,15 @@ COMMITS = Promise(
         ),
         Guard(
             "who is cancelled after the commit sends",
-            "jobs/commit.py",
+            "jobs/delivery.py",
             "trio.CancelScope(shield=True)",
             "trio.CancelScope()",
             (AFTER_COMMIT, "-k", "after_the_commit"),
         ),
         Guard(
             "the sending has a bound",
-            "jobs/commit.py",
-            "scope.deadline = trio.current_time() + SEND_WITHIN",
+            "jobs/delivery.py",
+            "self._scope.deadline = trio.current_time() + SEND_WITHIN",
             "pass",
             (AFTER_COMMIT, "-k", "redis_is_away"),
         ),
@@ -45,15 +45,36 @@ COMMITS = Promise(
         ),
         Guard(
             "what was not sent is told",
-            "jobs/commit.py",
-            "        if unsent or troubles:\n",
+            "jobs/delivery.py",
+            "        if self._unsent or self._troubles:\n",
             "        if False:\n",
             (AFTER_COMMIT, "-k", "redis_is_away"),
         ),
         Guard(
+            "what there was no time for was not sent",
+            "jobs/delivery.py",
+            "        for part in left:\n            self._unsent += part.jobs\n",
+            "",
+            (AFTER_COMMIT, "-k", "redis_is_away"),
+        ),
+        Guard(
+            "a fan-out without children is told of too",
+            "jobs/delivery.py",
+            "        if self._unsent or self._troubles:\n",
+            "        if self._unsent:\n",
+            (AFTER_COMMIT, "-k", "without_children"),
+        ),
+        Guard(
+            "who has made a change is not told to try again",
+            "errors.py",
+            '"do not simply send the request again"',
+            '"try again in a moment"',
+            (ERRORS,),
+        ),
+        Guard(
             "one part that fails does not stop the others",
-            "jobs/commit.py",
-            "            troubles.append(error)\n            return self.jobs\n",
+            "jobs/delivery.py",
+            "            self._troubles.append(error)\n",
             "            raise\n",
             (AFTER_COMMIT, "-k", "another_type"),
         ),
@@ -98,6 +119,34 @@ COMMITS = Promise(
             "        if outer is not None:\n",
             "        if False:\n",
             (AFTER_COMMIT, "-k", "inner"),
+        ),
+        Guard(
+            "what a thread has enqueued is sent at the end of its block",
+            "jobs/commit.py",
+            "                trio.from_thread.run(self.__aexit__, None, None, None)\n",
+            "                self._ended(None)\n",
+            (AFTER_COMMIT_THREADS,),
+        ),
+        Guard(
+            "a thread that could not send in the end is told at once",
+            "jobs/commit.py",
+            "        trio.from_thread.check_cancelled()",
+            "        pass",
+            (AFTER_COMMIT_THREADS, "-k", "is_told_before"),
+        ),
+        Guard(
+            "a thread that has left its block enqueues for the one around it",
+            "jobs/commit.py",
+            "        finally:\n            self._step_out()\n",
+            "        finally:\n            pass\n",
+            (AFTER_COMMIT_THREADS,),
+        ),
+        Guard(
+            "the form for threads is not for tasks",
+            "jobs/commit.py",
+            "        if trio.lowlevel.in_trio_run():\n",
+            "        if False:\n",
+            (AFTER_COMMIT_THREADS,),
         ),
         Guard(
             "what is cancelled before the end is not sent",

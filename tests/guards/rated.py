@@ -156,6 +156,13 @@ RATED = Promise(
             (RATE_LIMITS,),
         ),
         Guard(
+            "a rate of a queue that nothing names is told of",
+            "work/rates.py",
+            "        if name not in known:\n",
+            "        if False:\n",
+            (RATE_LIMITS,),
+        ),
+        Guard(
             "tests of applications wait for no window",
             "testing.py",
             "trio.Event(), rated=False)",

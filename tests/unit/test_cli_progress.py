@@ -7,7 +7,17 @@ from typing import Any
 
 import pytest
 
-from trioaction.cli.progress import MOST, WINDOW, Picture, Progress, chosen, duration
+from trioaction.cli.progress import (
+    LONG,
+    MOST,
+    WINDOW,
+    Picture,
+    Progress,
+    chosen,
+    duration,
+    going_on,
+    told_apart,
+)
 from trioaction.fanout.record import new_attached_id
 from trioaction.fanout.views import FanOutStatus, Report
 
@@ -19,8 +29,8 @@ def status(total: int, completed: int = 0, failed: int = 0, **more: Any) -> FanO
     return FanOutStatus(total=total, completed=completed, failed=failed, **shown)
 
 
-def seen(*looks: tuple[float, FanOutStatus], by_action: bool = False) -> Progress:
-    progress = Progress(ID, by_action=by_action)
+def seen(*looks: tuple[float, FanOutStatus]) -> Progress:
+    progress = Progress(ID)
     for now, look in looks:
         progress.see(now, look)
     return progress
@@ -34,7 +44,8 @@ def test_before_the_first_look_there_is_a_name() -> None:
 def test_the_usual_bar() -> None:
     picture = seen((0, status(5000)), (4, status(5000, 1990, 10))).at(4)
     assert picture == Picture(
-        name="8eaa5560",
+        id="8eaa5560",
+        name="users:processOne",
         full=0.4,
         percent="40 %",
         count="2,000/5,000",
@@ -53,12 +64,8 @@ def test_the_usual_bar() -> None:
         (["a\x1b[2J"], "a?[2J"),
     ],
 )
-def test_a_bar_of_an_action_has_the_name_of_the_children(actions: list[str], name: str) -> None:
-    assert seen((0, status(5, actions=actions)), by_action=True).at(0).name == name
-
-
-def test_who_gave_an_id_sees_its_beginning() -> None:
-    assert seen((0, status(5))).at(0).name == "8eaa5560"
+def test_a_bar_has_the_name_of_the_children(actions: list[str], name: str) -> None:
+    assert seen((0, status(5, actions=actions))).at(0).name == name
 
 
 def test_while_children_are_enqueued_nobody_knows_how_many_there_will_be() -> None:
@@ -131,6 +138,11 @@ def test_at_the_end_the_pace_is_that_of_the_whole() -> None:
     assert progress.at(150).pace == "1.0/s"
 
 
+def test_what_ended_before_it_was_seen_has_no_pace() -> None:
+    progress = seen((0, status(40, 40, sealed=False)), (30, status(40, 40, cut_short=True)))
+    assert (progress.at(30).left, progress.at(30).pace) == ("cut short", "")
+
+
 def test_long_runs_keep_few_looks() -> None:
     progress = seen(*((now / 10, status(10**6, now)) for now in range(5000)))
     assert len(progress._pace._seen) < WINDOW * 10 + 3
@@ -140,13 +152,92 @@ def test_long_runs_keep_few_looks() -> None:
     ("look", "left", "failed"),
     [
         (status(9, 1, 3, cancelled=2, is_cancelled=True), "cancelling", "1 failed, 2 cancelled"),
-        (status(9, 1, 8, cancelled=8, is_cancelled=True), "cancelled", "8 cancelled"),
+        (status(200, 74, 126, cancelled=126, is_cancelled=True), "cancelled", "74 completed, 126 cancelled"),
+        (status(4, 2, 2), "done", "2 completed, 2 failed"),
         (status(9, 9, cut_short=True), "cut short", ""),
     ],
 )
 def test_other_ends_are_told(look: FanOutStatus, left: str, failed: str) -> None:
     picture = seen((0, look)).at(0)
     assert (picture.left, picture.failed) == (left, failed)
+
+
+@pytest.mark.parametrize(
+    ("look", "tone"),
+    [
+        (status(9, 1, 3), "open"),
+        (status(9, 9), "good"),
+        (status(9, 8, 1), "bad"),
+        (status(9, 7, 2, cancelled=1, is_cancelled=True), "bad"),
+        (status(9, 7, 2, cancelled=2, is_cancelled=True), "fair"),
+        (status(9, 9, cut_short=True), "fair"),
+        (FanOutStatus(), "bad"),
+    ],
+)
+def test_how_good_an_end_is(look: FanOutStatus, tone: str) -> None:
+    assert seen((0, look)).at(0).tone == tone
+
+
+def test_after_a_while_it_is_told_that_nobody_takes_its_jobs() -> None:
+    progress = seen((0, status(3, queues=["worker"])), (4, status(5, queues=["worker"])))
+    assert progress.at(LONG - 0.1).note == ""
+    assert progress.at(LONG + 4.5).note == "no worker has taken a job from the queue worker for 15 s"
+    progress.see(15, status(5, running=1))
+    assert progress.at(1000).note == ""
+    progress.see(1000, status(5))
+    assert progress.at(1000 + LONG - 0.1).note == ""
+    progress.see(1008, status(5, 1))
+    assert progress.at(1000 + LONG).note == ""
+    assert progress.at(1008 + LONG).note == "no worker has taken a job for 10 s"
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        status(5, 5, sealed=False),
+        status(5, 4, running=1),
+        status(5, 4, running=0, is_cancelled=True),
+        status(5, 5),
+        FanOutStatus(),
+    ],
+)
+def test_where_nothing_waits_nobody_is_missed(look: FanOutStatus) -> None:
+    assert seen((0, look)).at(100).note == ""
+
+
+def test_children_that_come_late_have_not_waited_before() -> None:
+    progress = seen((0, status(5, 5, sealed=False)), (100, status(6, 5, sealed=False)))
+    assert progress.at(109).note == ""
+    assert progress.at(110).note == "no worker has taken a job for 10 s"
+
+
+@pytest.mark.parametrize(
+    ("queues", "named"),
+    [
+        (["a", "b"], "the queues a, b for"),
+        (["a", "b", "c", "d", "e"], "the queues a, b, c and 2 more for"),
+        (["a\x1b[2J"], "the queue a?[2J for"),
+    ],
+)
+def test_queues_of_which_nobody_takes_jobs(queues: list[str], named: str) -> None:
+    assert named in seen((0, status(5, queues=queues))).at(20).note
+
+
+@pytest.mark.parametrize(
+    ("look", "is_left", "told"),
+    [
+        (status(5), True, "The fan-out goes on"),
+        (status(5, sealed=False), False, "The fan-out goes on"),
+        (status(5, sealed=False), True, "What was enqueued so far of the fan-out goes on"),
+        (
+            status(1234, cut_short=True),
+            True,
+            "The fan-out was cut short at 1,234: what was enqueued so far goes on",
+        ),
+    ],
+)
+def test_what_goes_on_when_nobody_watches(look: FanOutStatus, is_left: bool, told: str) -> None:
+    assert going_on(look, is_left=is_left) == told
 
 
 def test_a_record_that_goes_keeps_its_last_look() -> None:
@@ -178,6 +269,10 @@ def test_the_record_of_a_child_that_was_waited_for_is_not_missed() -> None:
         ([status(2, 2)], ""),
         ([status(9, 1, 8, cancelled=5)], "3 failed, 5 cancelled"),
         ([status(2, 1, 1, cut_short=True)], "1 failed; cut short..."),
+        (
+            [status(2, 1, 1, cancelled=1, cut_short=True, is_cancelled=True)],
+            "1 cancelled; cancelled, and not...",
+        ),
         ([status(2, 1), FanOutStatus()], "its record has expired..."),
     ],
 )
@@ -196,13 +291,19 @@ def test_durations_are_whole_seconds(seconds: float, text: str) -> None:
 
 
 def pictures(*over: bool) -> list[Picture]:
-    blank = Picture(name="", full=None, percent="", count="", pace="", failed="", left="")
+    blank = Picture(id="", name="", full=None, percent="", count="", pace="", failed="", left="")
     return [replace(blank, name=str(n), over=flag) for n, flag in enumerate(over)]
 
 
 def names(*over: bool) -> tuple[list[str], int]:
     shown, left_out = chosen(pictures(*over))
     return [picture.name for picture in shown], left_out
+
+
+def test_bars_of_one_name_are_told_apart() -> None:
+    blank = replace(pictures(False)[0], name="a:one")
+    alike = [replace(blank, id="1234"), replace(blank, id="5678"), replace(blank, name="a:two", id="9")]
+    assert [picture.name for picture in told_apart(alike)] == ["a:one 1234", "a:one 5678", "a:two"]
 
 
 def test_where_there_is_room_all_are_drawn_in_their_order() -> None:

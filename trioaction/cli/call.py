@@ -23,6 +23,7 @@ from trioaction.cli.fan_out import tell_how_to_cancel
 from trioaction.cli.flags import Call, flags_of, parse
 from trioaction.cli.follow import Followed, following
 from trioaction.cli.interrupt import run_interruptible
+from trioaction.cli.progress import going_on
 from trioaction.cli.project import project
 from trioaction.config import Settings
 from trioaction.connection import Connection
@@ -56,7 +57,7 @@ def call_action(name: str, words: Sequence[str]) -> int:
     run = Run(call)
     with redirect_stdout(sys.stderr):  # an action that prints must not spoil its result for a pipe
         interrupted = run_interruptible(partial(_run, settings, registry, name, run))
-    left, failed = _told(run.followed)
+    left, failed = _told(run)
     if run.outcome is None:
         assert interrupted is not None
         return interrupted
@@ -72,7 +73,7 @@ async def _run(settings: Settings, registry: Registry, name: str, run: Run) -> N
             await _execute(execute, run)
             return
         actions = runtime.services.actions
-        async with following(actions, by_action=True) as run.followed:
+        async with following(actions) as run.followed:
             actions.on_fan_out = run.followed.follow
             await _execute(execute, run)
 
@@ -83,13 +84,15 @@ async def _execute(execute: Callable[[], Awaitable[Outcome]], run: Run) -> None:
     run.outcome = outcome
 
 
-def _told(followed: Followed | None) -> tuple[bool, bool]:
+def _told(run: Run) -> tuple[bool, bool]:
     """Say which fan-outs go on, and which have not come to a good end; are there any?"""
+    followed = run.followed
     if followed is None:
         return False, False
     # attached ones end with the block that opened them, whatever ends that
     left = [id for id in followed.unfinished if not is_attached(id)]
-    tell_how_to_cancel(left)
+    for id in left:
+        tell_how_to_cancel(id, going_on(followed.fan_outs[id].status, is_left=run.outcome is None))
     for id, trouble in followed.troubles.items():
         print(f"trioaction: Fan-out {id}: {trouble}", file=sys.stderr)
     return bool(left), bool(followed.troubles)

@@ -111,16 +111,18 @@ def fan_out(
     cancel: Annotated[
         bool, Parameter(negative="", help="Cancel what has not ended yet.", show_default=False)
     ] = False,
+    errors: Annotated[int, Parameter(help="Show so many of its children's errors, the first ones.")] = 5,
     json: Json = False,
 ) -> int:
     """Tell how far a fan-out has come.
 
-    With --watch, the exit code is 0 if all children completed, and 1 if any failed or was cancelled. Ctrl-C
-    stops watching; the fan-out goes on.
+    The exit code of --watch is 0 if all children completed, 1 if any did not.
+    That of --cancel is 0 if it was cancelled, 1 if all children had ended.
+    Ctrl-C stops watching; the fan-out goes on.
     """
     from trioaction.cli.fan_out import look  # noqa: PLC0415
 
-    return look(id, json=json, watch=watch, cancel=cancel)
+    return look(id, json=json, watch=watch, cancel=cancel, errors=errors)
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:

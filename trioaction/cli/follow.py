@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Protocol
 
 import trio
 
-from trioaction.cli.progress import Picture, Progress, chosen
+from trioaction.cli.progress import Picture, Progress, chosen, told_apart
 from trioaction.errors import TrioactionError
 from trioaction.fanout.views import FanOutStatus
 
@@ -20,6 +20,8 @@ Show = Callable[[list[Picture], int], None]
 """Draws these, and says that so many are left out."""
 LEAST_PAUSE, LONGEST_PAUSE = 0.1, 1.0
 """Seconds between two drawings: while much happens, and while nothing does (the pace changes even then)."""
+LAST_LOOK = 1.0
+"""Seconds that the last look at those that go on may take."""
 
 
 class Watches(Protocol):
@@ -29,24 +31,26 @@ class Watches(Protocol):
         """Each status that is worth a look; the last one is finished, or not known."""
         ...
 
+    async def fan_out_status(self, id: str, /, *, results: slice | None = ...) -> FanOutStatus:
+        """The status of this moment."""
+        ...
+
 
 class Followed:
     """The fan-outs that are watched, in the order in which they started."""
 
-    def __init__(self, watches: Watches, nursery: trio.Nursery, *, by_action: bool) -> None:
+    def __init__(self, watches: Watches) -> None:
         self._watches = watches
-        self._nursery = nursery
-        self._by_action = by_action
         self._news = trio.Event()
         self.fan_outs: dict[str, Progress] = {}
-        self.closed = False
-        """No more are taken; those that are there may go on."""
+        self.nursery: trio.Nursery | None = None
+        """Where they are watched; without one no more are taken, and those that are there may go on."""
 
     def follow(self, id: str) -> None:
         """Watch one more, from now on."""
-        if id not in self.fan_outs and not self.closed:
-            self.fan_outs[id] = Progress(id, by_action=self._by_action)
-            self._nursery.start_soon(self._watch, id)
+        if id not in self.fan_outs and self.nursery is not None:
+            self.fan_outs[id] = Progress(id)
+            self.nursery.start_soon(self._watch, id)
 
     @property
     def troubles(self) -> dict[str, str]:
@@ -68,6 +72,13 @@ class Followed:
         except TrioactionError as error:  # what is watched beside it, and the action itself, may go on
             progress.fail(error.message)
 
+    async def look_once_more(self) -> None:
+        """See where those stand that go on when watching was stopped. A checkpoint for each of them."""
+        with suppress(TrioactionError):  # what was seen before will do
+            for id in self.unfinished:
+                status = await self._watches.fan_out_status(id, results=None)
+                self.fan_outs[id].see(trio.current_time(), status)
+
     async def draw(self, show: Show) -> None:
         """Draw, until cancelled, when there is news and now and then. A checkpoint; nothing is left half."""
         while True:
@@ -80,24 +91,29 @@ class Followed:
     def draw_now(self, show: Show) -> None:
         """How far all of them are at this moment."""
         now = trio.current_time()
-        show(*chosen([progress.at(now) for progress in self.fan_outs.values()]))
+        show(*chosen(told_apart([progress.at(now) for progress in self.fan_outs.values()])))
 
 
 @asynccontextmanager
-async def following(watches: Watches, *, by_action: bool = False) -> AsyncGenerator[Followed]:
+async def following(watches: Watches) -> AsyncGenerator[Followed]:
     """A block that ends when each fan-out that is followed in it is over; they are drawn meanwhile.
 
-    Leaving is a checkpoint. When cancelled it stops watching, and the fan-outs go on.
+    Leaving is a checkpoint. When cancelled it stops watching after one more look, and the fan-outs go on.
     """
     with _terminal() as show:
         async with trio.open_nursery() as painter:
-            async with trio.open_nursery() as watchers:
-                followed = Followed(watches, watchers, by_action=by_action)
-                painter.start_soon(followed.draw, show)
-                yield followed
-                followed.closed = True
+            followed = Followed(watches)
+            painter.start_soon(followed.draw, show)
+            try:
+                async with trio.open_nursery() as nursery:
+                    followed.nursery = nursery
+                    yield followed
+                    followed.nursery = None
+            finally:
+                with trio.move_on_after(LAST_LOOK, shield=True):
+                    await followed.look_once_more()
+                followed.draw_now(show)
             painter.cancel_scope.cancel()
-        followed.draw_now(show)
 
 
 @contextmanager
