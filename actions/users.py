@@ -35,10 +35,9 @@ class UsersCreate(Action):
         name: str = Field(min_length=1, max_length=100)
         email: str = Field(pattern=ADDRESS, max_length=254)
 
-    async def run(self, params: Inputs) -> dict[str, object]:
+    def run(self, params: Inputs) -> dict[str, object]:
         try:
-            async with api.actions.after_commit():
-                user = await trio.to_thread.run_sync(add_user, params.name, params.email)
+            user = add_user(params.name, params.email)
         except IntegrityError:
             raise EmailTaken("A user with this email exists", key="email", value=params.email) from None
         return {"user": {"id": user.id, "name": user.name, "email": user.email}}
@@ -46,7 +45,7 @@ class UsersCreate(Action):
 
 def add_user(name: str, email: str) -> User:
     user = User(name=name, email=email)
-    with api.db.begin() as session:
+    with api.actions.after_commit(), api.db.begin() as session:
         session.add(user)
         welcome = {"to": email, "subject": "Welcome", "body": f"Hello {name}, nice to have you here."}
         trio.from_thread.run(api.actions.enqueue, "emails:send", welcome)

@@ -39,6 +39,8 @@ DAY = 24 * 60 * 60
 MOST_STARTS = 1_000_000
 SHORTEST_WINDOW, LONGEST_WINDOW = 0.001, 365 * DAY
 """Of a rate limit, in seconds."""
+LONGEST_TTL = 365 * DAY
+"""Of the results of a fan-out, in seconds."""
 _RATE = re.compile(r"(\d{1,9}) ?/ ?(\d{1,9}(?:\.\d{1,9})?)? ?(s|min|h|d)", re.ASCII)
 _UNITS = {"s": 1, "min": 60, "h": 3600, "d": DAY}
 _HOST = re.compile(r"\.?[\w-]+(\.[\w-]+)*", re.ASCII)
@@ -61,6 +63,12 @@ def _queue(name: str) -> str:
     return name
 
 
+def _ttl(seconds: float) -> float:
+    if not 0 < seconds <= LONGEST_TTL:
+        raise ValueError(f"it must be seconds, above 0 and at most a year ({LONGEST_TTL} s)")
+    return seconds
+
+
 class Section(BaseModel):
     """A table of ``trioaction.toml``: unknown keys are errors, values never change."""
 
@@ -70,8 +78,8 @@ class Section(BaseModel):
 class QueueRate(Section):
     """How many jobs of a queue may start in ``per`` seconds; written ``"10/s"`` or ``"100/60s"``."""
 
-    count: int = Field(ge=1, le=MOST_STARTS)
-    per: float = Field(ge=SHORTEST_WINDOW, le=LONGEST_WINDOW)
+    count: int
+    per: float
 
     @model_validator(mode="before")
     @classmethod
@@ -79,7 +87,10 @@ class QueueRate(Section):
         found = _RATE.fullmatch(text) if isinstance(text, str) else None
         if found is None:
             raise ValueError('a rate is jobs per time, like "10/s", "100/60s", "5/min", "200/h" or "1/d"')
-        return {"count": int(found[1]), "per": float(found[2] or 1) * _UNITS[found[3]]}
+        count, per = int(found[1]), float(found[2] or 1) * _UNITS[found[3]]
+        if not (1 <= count <= MOST_STARTS and SHORTEST_WINDOW <= per <= LONGEST_WINDOW):
+            raise ValueError(f"a rate is 1 to {MOST_STARTS:,} jobs in {SHORTEST_WINDOW} s to a year")
+        return {"count": count, "per": per}
 
     @model_serializer
     def _text(self) -> str:
@@ -123,7 +134,7 @@ class FanOutSettings(Section):
     """``[fan_out]``: defaults of ``fan_out()`` and ``open_fan_out()``."""
 
     batch_size: int = Field(default=100, ge=1, le=10_000)
-    result_ttl: float = Field(default=600, gt=0)
+    result_ttl: Annotated[float, AfterValidator(_ttl)] = 600
     patience: float = Field(default=60, gt=0)
 
 
@@ -274,11 +285,29 @@ def _read_environment() -> dict[str, Any]:
     for name, (section, key) in ALIASES.items():
         if os.environ.get(name):
             values.setdefault(section, {})[key] = os.environ[name]
+    return _merge(values, _parse_environment())
+
+
+def _parse_environment() -> dict[str, Any]:
+    source = EnvSettingsSource(Settings)
     try:
-        own = EnvSettingsSource(Settings)()
-    except ValueError as error:
-        raise ConfigError(f"The environment: {error}; lists and tables are written as JSON") from None
-    return _merge(values, own)
+        return source()
+    except ValueError:
+        names = [name for name, value in os.environ.items() if not _is_readable(source, name, value)]
+    raise ConfigError(
+        f"Environment variable {' and '.join(names)} is not JSON, as which lists and tables are written: "
+        'a list like ["one", "two"], a table like {"mail": "10/s"}',
+        key=next(iter(names), None),
+    )
+
+
+def _is_readable(source: EnvSettingsSource, name: str, value: str) -> bool:
+    source.env_vars = {name.lower(): value}
+    try:
+        source()
+    except ValueError:
+        return False
+    return True
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -293,14 +322,19 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 def _explain(error: ValidationError, sources: Mapping[str, Mapping[str, Any]]) -> ConfigError:
     problems: list[str] = []
     for item in error.errors(include_url=False):
-        location = item["loc"]
+        location = _of_setting(item["loc"], item["input"])
         origins = (name for name in reversed(tuple(sources)) if _has(sources[name], location))
         origin = next(origins, "the defaults")
         unknown = item["type"] == "extra_forbidden"
         got = "" if location[:2] in SECRETS else f" (got {item['input']!r})"
-        message = "unknown setting" if unknown else f"{item['msg']}{got}"
+        message = "unknown setting" if unknown else f"{item['msg'].removeprefix('Value error, ')}{got}"
         problems.append(f"{'.'.join(map(str, location))}: {message}, from {origin}")
     return ConfigError("Bad configuration: " + "; ".join(problems), key=problems[0].partition(":")[0])
+
+
+def _of_setting(location: tuple[int | str, ...], value: Any) -> tuple[int | str, ...]:
+    """Where a mistake is, without what pydantic adds where it is in the key of a table."""
+    return location[:-1] if location[-2:] == (value, "[key]") else location
 
 
 def _has(values: Mapping[str, Any], location: tuple[int | str, ...]) -> bool:

@@ -25,6 +25,7 @@
     │   └── FanOutCancelled                         somebody cancelled what it waited for
     ├── ChildFailed                     500     1   a child of an open fan-out; has what its process knew
     ├── ResultTooLarge                  500     1   a child returned more than its fan-out keeps
+    ├── JobsNotSent                     500     1   a change was made, but what was to follow is lost
     ├── JobError                        500     1   a job element that cannot be run as it is
     ├── PoisonJob                       500     1   a job that killed its process again and again
     ├── JobExpired                      500     1   a job that had not started when its time was up
@@ -38,7 +39,7 @@ The wire form of all is ``to_json()``; nothing else turns errors into statuses, 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, ClassVar
@@ -256,7 +257,7 @@ class FanOutLost(Unavailable):
 
 
 class FanOutCancelled(Unavailable):
-    """Somebody cancelled a fan-out by its id, while this process waited for it."""
+    """Somebody cancelled a fan-out by its id, while this process waited for it or enqueued its children."""
 
     public_message = "The work was cancelled"
 
@@ -293,6 +294,35 @@ class ChildFailed(TrioactionError):
 
 class ResultTooLarge(TrioactionError):
     """A child returned, but its result is larger than what a fan-out keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnsentJob:
+    """One job that was to follow a commit; ``due`` is when (Unix seconds), if it was put off."""
+
+    action: str
+    queue: str
+    inputs: Mapping[str, Any]
+    due: float | None = None
+
+
+class JobsNotSent(TrioactionError):
+    """A block of ``after_commit()`` has succeeded, but ``left`` of its ``total`` jobs were not sent.
+
+    They are ``jobs``, which can be iterated at any time, to be written down elsewhere; some of them may have
+    been sent, if the connection was lost meanwhile. Who repeats the call makes the change once more.
+    """
+
+    public_message = (
+        "The change was made, but not all the work that is to follow it could be started; "
+        "do not simply send the request again"
+    )
+
+    def __init__(self, message: str, *, left: int, total: int, jobs: Iterable[UnsentJob]) -> None:
+        super().__init__(message)
+        self.left = left
+        self.total = total
+        self.jobs = jobs
 
 
 class JobError(TrioactionError):

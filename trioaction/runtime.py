@@ -30,7 +30,7 @@ from trioaction.work.crew import Crew
 from trioaction.work.membership import Membership
 from trioaction.work.pool import Pool
 from trioaction.work.quiet import Quiet
-from trioaction.work.rates import limits_of, warn_of_shared_queues
+from trioaction.work.rates import limits_of, warn_of_shared_queues, warn_of_unknown_queues
 from trioaction.work.rescue import Rescuer
 from trioaction.work.scheduler import Scheduler
 from trioaction.work.shift import LAST_WORDS
@@ -167,6 +167,7 @@ class Server:
         await warn_of_eviction(runtime.transport)
         if tasks.workers:
             warn_of_shared_queues(self._registry)
+            warn_of_unknown_queues(tasks, self._registry)
         await runtime.membership.join()
         events = runtime.events
         rescuer = Rescuer(

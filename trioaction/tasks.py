@@ -96,7 +96,7 @@ class Actions:
         may or may not have been enqueued.
         """
         job = order(self._registry, action, inputs, queue)
-        if track:
+        if options.flag("track", track):
             return await self._enqueue_tracked(job, self._options.ttl(result_ttl))
         if result_ttl is not None:
             problem = "only a job that is enqueued with track=True has a result that is kept"
@@ -168,9 +168,10 @@ class Actions:
         large, or use reserved names are listed in the result's ``errors``, the first 1,000 of them, and
         counted in its ``refused``; the others are enqueued.
 
-        ``batch_size`` children (at most) are registered at once; the results are kept for ``result_ttl``
-        seconds (or a timedelta) after the last activity. Defaults: ``[fan_out]`` of the settings. ``keep``
-        says of which children: ``"all"``, ``"errors"`` or ``"none"``; all are counted.
+        ``batch_size`` children (at most; 10,000 are the limit) are registered at once; the results are kept
+        for ``result_ttl`` seconds (or a timedelta; a year is the limit) after the last activity. Defaults:
+        ``[fan_out]`` of the settings. ``keep`` says of which children: ``"all"``, ``"errors"`` or ``"none"``;
+        all are counted.
 
         At most ``max_running`` children are on their way or run at once, on all processes. With
         ``max_queued`` so many at most are registered and have not ended: it reads inputs at most two batches
@@ -251,12 +252,14 @@ class Actions:
         terms = Terms(plan=plan, on_failure="collect", delete=True)
         return await attached.run_and_wait(self._fan_outs, terms, job)
 
-    def after_commit(self) -> AbstractAsyncContextManager[None]:
-        """What is enqueued inside of this ``async with`` block is sent when the block has succeeded.
+    def after_commit(self) -> commit.AfterCommit:
+        """What is enqueued inside of this block is sent when the block has succeeded.
 
-        That is one job, many, delayed and tracked ones, and fan-outs, by the current task and by all tasks
-        and threads that it starts inside. All is checked at once, and returns what it returns elsewhere. If
-        the body raises or is cancelled, nothing is sent. A block inside of another one joins it.
+        It is ``async with`` in a task and ``with`` in a thread of Trio, as that of a plain ``def run``, where
+        jobs are enqueued by ``trio.from_thread.run``. It holds for one job, many, delayed and tracked ones,
+        and fan-outs, by the current task or thread and all that it starts inside. All is checked at once, and
+        returns what it returns elsewhere. If the body raises or is cancelled, nothing is sent. A block inside
+        of another one joins it. One that a thread enters by ``trio.from_thread.run`` holds nothing.
 
         Jobs of one queue are sent in their order, delayed ones and fan-outs after them. Moments that are
         relative (``enqueue_in``, ``Task.expires``) count from the sending.
@@ -266,9 +269,10 @@ class Actions:
         outlives the block enqueues at once. No generator should yield inside of the block.
 
         Leaving is a checkpoint if there is something to send, and not to be cancelled then, since the commit
-        has happened. Raises RedisUnavailable, with their number, if jobs could not be sent within 5 seconds.
+        has happened. Raises JobsNotSent, which has them, if jobs could not be sent within 5 seconds. The
+        form for threads is a checkpoint where it is entered too, and raises RuntimeError elsewhere.
         """
-        return commit.after_commit(self._sender)
+        return commit.AfterCommit(self._sender)
 
     async def cancel_fan_out(self, fan_out_id: str) -> bool:
         """Cancel a fan-out: children that wait never run, those that run are cancelled wherever they do.

@@ -26,7 +26,7 @@ from pydantic import BaseModel
 
 from trioaction.action import Action, Task
 from trioaction.connection import Connection
-from trioaction.errors import ActionError, RedisUnavailable
+from trioaction.errors import ActionError, JobsNotSent, RedisUnavailable
 from trioaction.fanout.plan import Plan, follow_up
 from trioaction.fanout.record import Batch
 from trioaction.fanout.store import FanOutRefused, Store
@@ -99,7 +99,7 @@ class Living:
         self.journal.unknown.update(keys)  # as long as there is no answer, and if we die
         try:
             answer = await request
-        except RedisUnavailable as error:
+        except (RedisUnavailable, JobsNotSent) as error:
             if not getattr(error, "maybe_ran", True):
                 self.journal.unknown.difference_update(keys)
             return None

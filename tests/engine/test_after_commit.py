@@ -18,10 +18,17 @@ from faultproxy import FaultProxy, open_fault_proxy
 from structlog.testing import capture_logs
 
 from trioaction.action import Action, Task
-from trioaction.errors import FanOutCancelled, InvalidInput, PayloadTooLarge, RedisUnavailable, UnknownAction
+from trioaction.errors import (
+    FanOutCancelled,
+    InvalidInput,
+    JobsNotSent,
+    PayloadTooLarge,
+    UnknownAction,
+    UnsentJob,
+)
 from trioaction.fanout.orders import Orders
 from trioaction.fanout.plan import Plan
-from trioaction.jobs import commit
+from trioaction.jobs import delivery
 from trioaction.jobs.commit import Block
 from trioaction.jobs.drafts import digest_of
 from trioaction.jobs.sending import Sender
@@ -612,7 +619,7 @@ async def test_a_key_of_another_type_does_not_stop_the_others(redis_url: str, na
     async with open_registrar(redis_url, namespace) as fleet:
         actions = fleet.actions
         await fleet.transport.call("MSET", fleet.keys.queue("bad"), "x", fleet.keys.delayed(4), "x")
-        with pytest.raises(RedisUnavailable, match=r"^3 of 6 jobs .* not sent.*WRONGTYPE") as raised:  # noqa: PT012
+        with pytest.raises(JobsNotSent, match=r"^3 of 6 jobs .* not sent.*WRONGTYPE") as raised:  # noqa: PT012
             async with actions.after_commit():
                 await actions.enqueue_many(ONE, numbered(1, 2), "bad")
                 await actions.enqueue(ONE, {"n": 3})
@@ -620,6 +627,12 @@ async def test_a_key_of_another_type_does_not_stop_the_others(redis_url: str, na
                 await actions.enqueue_at(5, ONE)
                 await actions.fan_out(ONE, numbered(4))
         assert raised.value.__cause__ is not None
+        for _ in range(2):
+            assert list(raised.value.jobs) == [
+                UnsentJob(ONE, "bad", {"n": 1}),
+                UnsentJob(ONE, "bad", {"n": 2}),
+                UnsentJob(ONE, "worker", {}, due=4),
+            ]
         assert await inputs_in(fleet) == numbered(3, 4)
         assert len(await fleet.list(fleet.keys.delayed(5))) == 1
 
@@ -629,11 +642,13 @@ async def test_a_process_that_is_not_registered_sends_all_but_its_fan_outs(
 ) -> None:
     async with open_registrar(redis_url, namespace) as fleet:
         actions = actions_of(fleet, owners("py-h:2.dead00", "py-h:2.dead00"))
-        with pytest.raises(RedisUnavailable, match=r"^3 of 4 jobs .*not registered"):  # noqa: PT012
+        with pytest.raises(JobsNotSent, match=r"^3 of 4 jobs .*not registered") as raised:  # noqa: PT012
             async with actions.after_commit():
-                await actions.fan_out(ONE, numbered(1, 2))
+                await actions.fan_out(ONE, [*numbered(1), {"n": {0}}, *numbered(2)])
                 await actions.enqueue(ONE, {"n": 3}, track=True)
                 await actions.enqueue(ONE, {"n": 4})
+        assert (raised.value.left, raised.value.total) == (3, 4)
+        assert list(raised.value.jobs) == [UnsentJob(ONE, "worker", {"n": n}) for n in (1, 2, 3)]
         assert await inputs_in(fleet) == numbered(4)
 
 
@@ -650,12 +665,12 @@ async def silent(proxy: FaultProxy) -> None:
 async def test_where_redis_is_away_the_caller_is_told_how_many_are_lost(
     redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch, goes: Callable[[FaultProxy], Any]
 ) -> None:
-    monkeypatch.setattr(commit, "SEND_WITHIN", 0.3)
+    monkeypatch.setattr(delivery, "SEND_WITHIN", 0.3)
     async with open_registrar(redis_url, namespace) as fleet, open_fault_proxy(redis_url) as proxy:
         async with open_transport(proxy.url, name="t") as transport:
             actions = Registrar(transport, Keys(namespace)).actions
             began = trio.current_time()
-            with pytest.raises(RedisUnavailable, match=r"^5 of 5 jobs"):  # noqa: PT012
+            with pytest.raises(JobsNotSent, match=r"^5 of 5 jobs") as raised:  # noqa: PT012
                 async with actions.after_commit():
                     await actions.enqueue(ONE)
                     await actions.enqueue_in(5, ONE)
@@ -664,6 +679,20 @@ async def test_where_redis_is_away_the_caller_is_told_how_many_are_lost(
                     await goes(proxy)
             assert trio.current_time() - began < 3
         assert await queued(fleet) == []
+        assert [job.inputs for job in raised.value.jobs] == [{}, *numbered(1, 2), {}, {}]
+        assert [job.due and time.time() - 5 < job.due < time.time() + 6 for job in raised.value.jobs] == [
+            *(None, None, None, True, None)
+        ]
+
+
+async def test_a_fan_out_without_children_that_is_not_started_is_told_of(
+    redis_url: str, namespace: str
+) -> None:
+    async with open_registrar(redis_url, namespace) as fleet:
+        actions = actions_of(fleet, owners("py-h:2.dead00", "py-h:2.dead00"))
+        with pytest.raises(JobsNotSent, match=r"not registered"):
+            async with actions.after_commit():
+                await actions.fan_out(ONE, [], then=OTHER)
 
 
 class SlowSender:
@@ -675,7 +704,7 @@ class SlowSender:
     async def fan_out(self, items: Iterable[Any], orders: Orders, plan: Plan, *, id: str) -> None:
         """Take one after the other."""
         for item in items:
-            await trio.sleep(commit.SEND_WITHIN - 1)
+            await trio.sleep(delivery.SEND_WITHIN - 1)
             self.sent.append(orders(0, item)[2])
 
 

@@ -10,12 +10,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from engine.fan_outs import Registrar, open_registrar
+from engine.fan_outs import ProcessOne, Registrar, open_registrar
+from pydantic import BaseModel
 
 from trioaction.errors import InvalidInput, PayloadTooLarge, UnknownAction
 from trioaction.resque.payload import encode
 
 ONE, OTHER = "users:processOne", "emails:send"
+
+
+class Inputs(BaseModel):
+    userId: str = "1"
 
 
 async def queued(fleet: Registrar, queue: str) -> list[bytes]:
@@ -48,6 +53,8 @@ BAD_JOBS: list[tuple[tuple[Any, ...], type[Exception], str]] = [
     ((ONE, {"n": {1}}), InvalidInput, "not JSON"),
     ((ONE, {"_fanOutId": "0" * 32, "_fanOutIndex": 0}), InvalidInput, "reserved"),
     ((ONE, ["n"]), InvalidInput, "not a mapping, but list"),
+    ((ONE, Inputs()), InvalidInput, r"not a mapping, but Inputs; pass what its .model_dump"),
+    ((ProcessOne, {}), InvalidInput, "action: the name of an action is wanted, as text, not <class"),
     ((ONE, {}, "a,b"), InvalidInput, "cannot be the name of a queue"),
     ((ONE, {}, ""), InvalidInput, "cannot be the name of a queue"),
     ((ONE, {"n": "x" * 1024 * 1024}), PayloadTooLarge, "1 MiB"),

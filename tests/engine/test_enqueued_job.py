@@ -279,6 +279,9 @@ async def test_a_bad_job_is_refused_before_anything_is_written(
         before = await fleet.all_keys()
         with pytest.raises(error, match=message):
             await fleet.actions.enqueue(*args, track=True)
+        for track in ("yes", 1, None):
+            with pytest.raises(InvalidInput, match=f"track: True or False is wanted, not {track!r}"):
+                await fleet.actions.enqueue(ONE, track=track)  # pyright: ignore[reportArgumentType]
         for ttl in (0, -1, "5", True):
             with pytest.raises(InvalidInput, match="result_ttl"):
                 await fleet.actions.enqueue(ONE, track=True, result_ttl=ttl)  # pyright: ignore[reportArgumentType]

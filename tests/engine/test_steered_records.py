@@ -13,11 +13,11 @@ async def test_what_is_no_child_takes_no_childs_place(redis_url: str, namespace:
     async with open_registrar(redis_url, namespace) as fleet:
         await fleet.open(max_running=1)
         await fleet.store.register(ID, batch(0, 0, 2))
-        await fleet.transport.call("LPUSH", f"{fleet.keys.fan_out(ID)}:held", "[]")
+        await fleet.transport.call("LPUSH", f"{fleet.keys.fan_out(ID)}:held", "[]", "{}")
         _, cycle = await fleet.member()
         (job,) = (await cycle.exchange([], [1], NOW)).popped
         assert await fleet.finish(cycle, job) == [""]
-        assert await fleet.transport.call("LRANGE", fleet.keys.stranded_jobs, 0, -1) == [b"[]"]
+        assert await fleet.transport.call("LRANGE", fleet.keys.stranded_jobs, 0, -1) == [b"{}", b"[]"]
         (job,) = (await cycle.exchange([], [1], NOW)).popped
         assert await fleet.finish(cycle, job) == [""]
         assert (await fleet.record())["out"] == "0"

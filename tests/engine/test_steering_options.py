@@ -23,6 +23,8 @@ COMMON: list[tuple[dict[str, Any], str]] = [
     ({"batch_size": 10_001}, "batch_size"),
     ({"result_ttl": 0}, "result_ttl: more than 0 seconds"),
     ({"result_ttl": timedelta(0)}, "result_ttl: more than 0 seconds"),
+    ({"result_ttl": timedelta(days=366)}, "result_ttl: .* at most a year .* are wanted, not 31622400.0"),
+    ({"result_ttl": 1e12}, "result_ttl: .* at most a year"),
     ({"result_ttl": "5"}, "result_ttl: a number of seconds is wanted, not '5'"),
 ]
 FOLLOW_UPS: list[tuple[Any, str]] = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from guards.mutation import Guard, Promise
-from guards.suites import BAD_INPUT, CYCLE, FAN_OUT_RECORD, MEMBERS, POOL, RECORDS, RULES, SCHEDULE
+from guards.suites import BAD_INPUT, CYCLE, DEPTH, FAN_OUT_RECORD, MEMBERS, POOL, RECORDS, RULES, SCHEDULE
 
 BAD_DATA = Promise(
     "Bad data stops nobody",
@@ -118,6 +118,55 @@ BAD_DATA = Promise(
             "local CHUNK = 1000",
             "local CHUNK = 100000",
             (CYCLE,),
+        ),
+        Guard(
+            "inputs that no worker can read are refused",
+            "resque/payload.py",
+            "        if text.count",
+            "        if False and text.count",
+            (DEPTH,),
+        ),
+        Guard(
+            "inputs have room for what is put around them",
+            "resque/payload.py",
+            'from_json(f"[[[[{text}]]]]")',
+            "from_json(text)",
+            (DEPTH,),
+        ),
+        Guard(
+            "inputs may be as deep as a worker can read",
+            "resque/payload.py",
+            "            from_json(f",
+            "            raise ValueError(f",
+            (DEPTH,),
+        ),
+        Guard(
+            "inputs that cannot be written are refused",
+            "resque/payload.py",
+            "except (TypeError, ValueError, RecursionError) as error:",
+            "except (TypeError, ValueError) as error:",
+            (DEPTH,),
+        ),
+        Guard(
+            "a child that cannot be read is known by its bytes",
+            "resque/payload.py",
+            "        ours = _CHILD_WE_CANNOT_READ.match(raw)\n",
+            "        ours = None\n",
+            (DEPTH,),
+        ),
+        Guard(
+            "a result that nobody could read is none",
+            "fanout/entries.py",
+            "    if encoded.count",
+            "    if False and encoded.count",
+            (DEPTH,),
+        ),
+        Guard(
+            "a result may be as deep as it can be read",
+            "fanout/entries.py",
+            "            from_json(encoded)\n",
+            '            raise ValueError("recursion")\n',
+            (DEPTH,),
         ),
     ),
 )

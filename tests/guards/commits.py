@@ -135,13 +135,6 @@ COMMITS = Promise(
             (AFTER_COMMIT_THREADS, "-k", "is_told_before"),
         ),
         Guard(
-            "a thread that has left its block enqueues for the one around it",
-            "jobs/commit.py",
-            "        finally:\n            self._step_out()\n",
-            "        finally:\n            pass\n",
-            (AFTER_COMMIT_THREADS,),
-        ),
-        Guard(
             "the form for threads is not for tasks",
             "jobs/commit.py",
             "        if trio.lowlevel.in_trio_run():\n",

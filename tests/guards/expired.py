@@ -127,5 +127,12 @@ EXPIRED = Promise(
             "_is_between(seconds, 0, LONGEST_BACKOFF)",
             (LIFETIMES,),
         ),
+        Guard(
+            "what failed has no moment that nobody asked for again",
+            "resque/payload.py",
+            "is_ours = b'\"_' in raw or _EXPIRES_AT in raw",
+            "is_ours = b'\"_' in raw",
+            (LIFETIMES, "-k", "failed_entry"),
+        ),
     ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from guards.mutation import Guard, Promise
-from guards.suites import FORGED_ENDS, STEERED_JOBS, STEERING
+from guards.suites import FORGED_ENDS, GIVING_WAY, PACES, STEERED_JOBS, STEERED_RECORDS, STEERING
 
 
 def _guard(name: str, file: str, old: str, new: str, *tests: str) -> Guard:
@@ -210,5 +210,166 @@ STEERED = Promise(
             "''",
         ),
         _guard("records of an older version keep all", "record.lua", "values[3] or 'all'", "values[3]"),
+        _guard(
+            "what is no job among held children takes no place",
+            "held.lua",
+            "  while raw and not queue_of(raw) do\n",
+            "  while false do\n",
+            STEERED_RECORDS,
+        ),
+        _guard(
+            "nor does all that comes behind it",
+            "held.lua",
+            "  while raw and not queue_of(raw) do\n",
+            "  for _ = 1, raw and not queue_of(raw) and 1 or 0 do\n",
+            STEERED_RECORDS,
+        ),
+        _guard(
+            "what is no job among held children is kept",
+            "held.lua",
+            "    redis.call('RPUSH', keys.stranded_jobs, raw)\n",
+            "",
+            STEERED_RECORDS,
+        ),
+        _guard(
+            "one that is whole is not cut short by its cancellation",
+            "cancel_record.lua",
+            "is_whole(record) and 0 or 1)",
+            "1)",
+            STEERED_RECORDS,
+        ),
+        _guard(
+            "nor by the death of its registrar",
+            "seal_record.lua",
+            "is_whole(record) and 0 or cut",
+            "1",
+            PACES,
+        ),
+        _guard(
+            "only what was announced is known to be whole",
+            "record.lua",
+            "return announced == '1' and tonumber(total)",
+            "return tonumber(total)",
+            STEERED_RECORDS,
+        ),
+        _guard(
+            "it is whole when as many are registered as were announced",
+            "record.lua",
+            "return announced == '1' and tonumber(total) == record.registered",
+            "return announced == '1'",
+            STEERED_RECORDS,
+        ),
+        _guard(
+            "who waits for room registers in order",
+            "detached.py",
+            (
+                "giving_way(queues) as wait:\n"
+                "                async for batch in batches:\n"
+                "                    if self._has_jobs(batch):\n"
+                "                        queues.update(batch.by_queue())\n"
+                "                        await wait(partial(self._register_in_turn, batch, room))\n"
+            ),
+            (
+                "trio.open_nursery() as nursery:\n"
+                "                async for batch in batches:\n"
+                "                    if self._has_jobs(batch):\n"
+                "                        nursery.start_soon(self._register_in_turn, batch, room)\n"
+            ),
+            *(PACES, "-k", "in_order"),
+        ),
+        _guard(
+            "room is news of its own",
+            "waiting.py",
+            '    return f"{id}:room"\n',
+            "    return id\n",
+            *(PACES, "-k", "before_there_is_some"),
+        ),
+        _guard(
+            "news of room come to who waits for it",
+            "waiting.py",
+            '_for_room(id) if urgency == "room" else id',
+            "id",
+            PACES,
+        ),
+        _guard(
+            "news of room are told as such",
+            "news.lua",
+            "ring(keys, record.pace, id, 'room')",
+            "ring(keys, record.pace, id, 'more')",
+            PACES,
+        ),
+        _guard(
+            "who waits for room need not hear of all else",
+            "detached.py",
+            "self._fan_outs.hearing_of_room(self.id)",
+            "self._fan_outs.hearing(self.id)",
+            PACES,
+        ),
+        _guard(
+            "nor does a nursery",
+            "children.py",
+            "self._fan_outs.hearing_of_room(self.id)",
+            "self._fan_outs.hearing(self.id)",
+        ),
+        _guard(
+            "a moment without memory does not cut it short",
+            "detached.py",
+            "await self._fan_outs.answer(register, self._fan_outs.patience)",
+            "await register()",
+            *(PACES, "-k", "without_memory"),
+        ),
+        _guard(
+            "a slot is given up once for all waits for room",
+            "parking.py",
+            (
+                "                patience = math.inf\n"
+                "                await places.enter_async_context(parked(queues))\n"
+                "                await until()\n"
+            ),
+            "                async with parked(queues):\n                    await until()\n",
+            *(STEERED_JOBS, "-k", "only_to_wait"),
+        ),
+        _guard(
+            "who has no slot while it waits for room is in no hurry",
+            "parking.py",
+            "                patience = math.inf\n",
+            "",
+            GIVING_WAY,
+        ),
+        _guard(
+            "a short wait for room keeps the slot",
+            "parking.py",
+            "        patience = HOLD_ON\n",
+            "        patience = 0.0\n",
+            GIVING_WAY,
+        ),
+        _guard(
+            "a thread that is told to end starts no more children",
+            "detached.py",
+            "    with ended_with_its_thread():\n",
+            "    if True:\n",
+            *(STEERED_JOBS, "-k", "told_to_end"),
+        ),
+        _guard(
+            "a thread that is told to end watches no longer",
+            "watching.py",
+            "with ended_with_its_thread(), self",
+            "with self",
+            *(STEERED_JOBS, "-k", "told_to_end"),
+        ),
+        _guard(
+            "a wait ends when its thread is told to end",
+            "parking.py",
+            "as scope, thread.stops(scope):",
+            "as scope:",
+            *(STEERED_JOBS, "-k", "told_to_end"),
+        ),
+        _guard(
+            "a thread learns why its wait has ended",
+            "parking.py",
+            "    if scope.cancelled_caught:\n",
+            "    if False:\n",
+            *(STEERED_JOBS, "-k", "told_to_end"),
+        ),
     ),
 )

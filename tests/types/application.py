@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from datetime import timedelta
 from typing import Any, assert_type
 
+import trio
 from pydantic import BaseModel
 
 from trioaction import (
@@ -16,6 +17,7 @@ from trioaction import (
     ChildOutcome,
     Connection,
     EnqueuedJob,
+    JobsNotSent,
     JobStatus,
     Middleware,
     Outcome,
@@ -99,8 +101,19 @@ async def steers_work() -> None:
     async for status in api.actions.watch_fan_out(result.fan_out_id, interval=1):
         assert_type(status.running, int)
         assert_type(status.counters(), dict[str, Any])
-    async with api.actions.after_commit():
-        await api.actions.enqueue("shop:order")
+    try:
+        async with api.actions.after_commit():
+            await api.actions.enqueue("shop:order")
+    except JobsNotSent as error:
+        assert_type(error.left, int)
+        assert_type([job.queue for job in error.jobs], list[str])
+        assert_type([job.due for job in error.jobs], list[float | None])
+
+
+def commits_in_a_thread() -> int:
+    with api.actions.after_commit():
+        trio.from_thread.run(api.actions.enqueue, "shop:order")
+        return 1
 
 
 async def follows_a_job(job: EnqueuedJob) -> None:

@@ -169,8 +169,19 @@ def test_a_list_that_is_not_json_is_told_how_to_be_written(
 ) -> None:
     monkeypatch.setenv("TRIOACTION_TASKS__QUEUES", value)
     message = refused(project).message
-    assert "environment" in message
-    assert "tasks" in message.lower()
+    assert message.startswith("Environment variable TRIOACTION_TASKS__QUEUES is not JSON")
+    assert 'a list like ["one", "two"]' in message
+
+
+def test_a_table_that_is_not_json_is_told_how_to_be_written(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRIOACTION_TASKS__QUEUES", '["a"]')
+    monkeypatch.setenv("TRIOACTION_TASKS__RATES", "mail=10/s")
+    error = refused(project)
+    assert error.message.startswith("Environment variable TRIOACTION_TASKS__RATES is not JSON")
+    assert 'a table like {"mail": "10/s"}' in error.message
+    assert error.key == "TRIOACTION_TASKS__RATES"
 
 
 def test_a_section_that_is_not_json_is_told_how_to_be_written(
@@ -178,8 +189,7 @@ def test_a_section_that_is_not_json_is_told_how_to_be_written(
 ) -> None:
     monkeypatch.setenv("TRIOACTION_TASKS", "{queues: a}")
     message = refused(project).message
-    assert "JSON" in message
-    assert "tasks" in message
+    assert "TRIOACTION_TASKS is not JSON" in message
 
 
 @pytest.mark.parametrize(
@@ -223,6 +233,15 @@ def test_a_bad_item_of_a_list_is_named_by_its_place(
 def test_a_lease_that_no_heartbeat_could_keep_is_refused(project: Path) -> None:
     message = refused(project, {"tasks": {"lease": 9}}).message
     assert "a lease of 9 s needs a heartbeat of 4.5 s at most, not of 5 s" in message
+
+
+@pytest.mark.parametrize("ttl", ["1e15", "31536001", "0", "-1", "nan", "inf"])
+def test_results_are_kept_for_a_year_at_most(
+    ttl: str, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRIOACTION_FAN_OUT__RESULT_TTL", ttl)
+    problem = "fan_out.result_ttl: it must be seconds, above 0 and at most a year (31536000 s)"
+    assert refused(project).message == f"Bad configuration: {problem} (got {ttl!r}), from the environment"
 
 
 def test_the_source_that_is_blamed_is_the_one_that_won(

@@ -17,6 +17,7 @@ from trioaction.errors import (
     ChildFailed,
     FieldError,
     InvalidInput,
+    JobsNotSent,
     MethodNotAllowed,
     TrioactionError,
 )
@@ -72,6 +73,8 @@ def made(name: str) -> TrioactionError:
     if cls is ChildFailed:
         about = {"action": "a", "index": 0, "params": {}}
         return cls("what went wrong", **about, remote_type="KeyError", remote_message="secret")
+    if cls is JobsNotSent:
+        return cls("what went wrong", left=1, total=2, jobs=())
     return cls("test:action" if cls is ActionCrashed else "what went wrong")
 
 
@@ -142,6 +145,14 @@ def test_invalid_input_has_every_problem_and_is_about_the_first() -> None:
 def test_a_value_is_shown_also_if_it_is_empty(value: object) -> None:
     assert FieldError("n", "wrong", value).to_json()["value"] == value
     assert ActionError("wrong", value=value).to_json()["value"] == value
+
+
+def test_who_asked_for_what_was_done_is_not_told_to_ask_again() -> None:
+    error = JobsNotSent("1 of 1 jobs ...: 10.1.2.3:6379 said no", left=1, total=1, jobs=())
+    assert (error.http_status, error.exit_code) == (500, 1)
+    assert "was made" in error.to_json()["message"]
+    assert "do not simply send the request again" in error.to_json()["message"]
+    assert "10.1.2.3" not in str(error.to_json())
 
 
 @pytest.mark.parametrize("name", ["RedisUnavailable", "ResultNotJson"])

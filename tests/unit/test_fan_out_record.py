@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 from pydantic_core import to_json
 
 from trioaction.errors import ActionCrashed, ActionError, ResultNotJson
@@ -27,6 +28,10 @@ ID = "0123456789abcdef" * 2
 TEXT = st.text(st.characters(codec="utf-8"), max_size=12)
 VALUES = st.none() | st.booleans() | st.integers() | TEXT | st.lists(TEXT, max_size=2)
 KEYS = TEXT.filter(lambda key: not key.startswith("_"))
+
+
+class Model(BaseModel):
+    """Inputs that somebody has built, and not dumped."""
 
 
 def sized(weight: int) -> ChildJob | Refusal:
@@ -119,6 +124,7 @@ def test_a_child_has_the_bytes_that_payload_writes(
         ({"n": "x" * MAX_ELEMENT}, "1 MiB"),
         (5, "not a mapping, but int"),
         (["a"], "not a mapping, but list"),
+        (Model(), 'not a mapping, but Model; pass what its .model_dump(mode="json") returns'),
     ],
 )
 def test_inputs_that_cannot_be_a_job_are_refused_with_the_reason(inputs: Any, reason: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 from trio.testing import MockClock
 
 from trioaction.action import Action, Rate, Task
@@ -17,7 +18,7 @@ from trioaction.cli.output import toml
 from trioaction.config import TaskSettings, load_settings, shown
 from trioaction.errors import ActionDefinitionError, ConfigError
 from trioaction.registry import registry_of
-from trioaction.work.rates import Limit, Room, limits_of
+from trioaction.work.rates import Limit, Room, limits_of, warn_of_unknown_queues
 
 
 def action(name: str, **task: Any) -> type[Action]:
@@ -36,6 +37,8 @@ def action(name: str, **task: Any) -> type[Action]:
         ("1000000/d", 1_000_000, 86_400_000),
         ("1/365d", 1, 365 * 86_400_000),
         ("3/0.25s", 3, 250),
+        ("5/5min", 5, 300_000),
+        ("10 / s", 10, 1000),
         ("3 / 1.5 h", 3, 5_400_000),
         ("1/0.0015s", 1, 2),
     ],
@@ -55,7 +58,7 @@ def test_a_rate_is_written_as_people_say_it(text: str, count: int, window: int) 
 def test_what_is_no_rate_is_refused_by_its_name(value: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_settings(tmp_path, {"tasks": {"rates": {"mail": value}}})
-    assert "tasks.rates.mail" in caught.value.message
+    assert "tasks.rates.mail: a rate is " in caught.value.message
 
 
 def test_a_refusal_shows_how_a_rate_is_written(tmp_path: Path) -> None:
@@ -65,8 +68,10 @@ def test_a_refusal_shows_how_a_rate_is_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["*", "a,b", "", " "])
 def test_a_rate_is_of_one_queue(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="a rate is of one queue"):
+    with pytest.raises(ConfigError) as caught:
         load_settings(tmp_path, {"tasks": {"rates": {name: "1/s"}}})
+    assert f"tasks.rates.{name}: a rate is of one queue" in caught.value.message
+    assert caught.value.message.endswith(f"(got {name!r}), from the command line")
 
 
 def test_rates_come_from_the_file_and_the_environment(
@@ -130,6 +135,13 @@ def test_a_process_keeps_the_limits_of_its_queues_and_actions() -> None:
     assert limits_of(TaskSettings(queues=["x", "*"], rates=rates), registry) == (of_q, of_r, of_a)
     assert limits_of(TaskSettings(rates=rates), registry_of([])) == (of_q, of_r)
     assert limits_of(TaskSettings(), registry_of([action("b")])) == ()
+
+
+def test_a_rate_of_a_queue_that_nothing_names_is_warned_of() -> None:
+    rates: Any = {"q": "1/s", "mine": "1/s", "default": "1/s", "w": "1/s"}
+    with capture_logs() as lines:
+        warn_of_unknown_queues(TaskSettings(queues=["mine", "*"], rates=rates), registry_of([action("a")]))
+    assert [(line["log_level"], line["queue"]) for line in lines] == [("warning", "w")]
 
 
 async def test_there_is_room_once_after_the_wait(autojump_clock: MockClock) -> None:

@@ -1,28 +1,28 @@
 """``after_commit()``: what is enqueued inside of a block is sent when the block has succeeded, else never.
 
-Owns what waits for the end of a block, and the one delivery of it. It is kept in memory, and so lost with the
-process: it is no outbox.
+Owns what waits for the end of a block. It is kept in memory, and so lost with the process: it is no outbox.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Sequence, Sized
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Generator, Iterable, Sequence, Sized
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
+from types import TracebackType
 from typing import Any
 
 import structlog
 import trio
-from redis.exceptions import RedisError
 
-from trioaction.errors import FieldError, InvalidInput, RedisUnavailable, TrioactionError
+from trioaction.errors import FieldError, InvalidInput
 from trioaction.fanout.detached import MOST_REFUSED, new_id
 from trioaction.fanout.orders import Items, Orders, closing
 from trioaction.fanout.plan import Plan
 from trioaction.fanout.record import Batches, ChildJob, ChildJobs, Refusal
 from trioaction.fanout.views import FanOutResult
+from trioaction.jobs.delivery import Delivery, Kept, Part
 from trioaction.jobs.drafts import Draft
 from trioaction.jobs.options import Due
 from trioaction.jobs.sending import Sender
@@ -31,8 +31,6 @@ from trioaction.resque.queue import chunks
 
 log = structlog.stdlib.get_logger("trioaction.jobs")
 
-SEND_WITHIN = 5.0
-"""Seconds that the sending may go on without any of it having been done."""
 _AT_ONCE = 1000
 
 
@@ -99,22 +97,10 @@ class Block:
     async def send(self) -> None:
         """Send all of it: plain jobs, those that are put off, fan-outs. A checkpoint if there is any.
 
-        Not to be cancelled. Raises RedisUnavailable, with their number, if some were not sent.
+        Not to be cancelled. Raises JobsNotSent, which has them, if some were not sent.
         """
-        left = total = self.count
-        troubles: list[Exception] = []
-        # shielded, since the commit has happened: who is cancelled now would have rows without their jobs
-        with trio.CancelScope(shield=True) as scope:
-            progress = partial(_prolong, scope)
-            progress()
-            for send in self._parts(progress):
-                try:
-                    left -= await send(troubles)
-                    progress()
-                except (RedisError, TrioactionError) as error:
-                    troubles.append(error)
-        if left:
-            raise _unsent(left, total, troubles)
+        delivery = Delivery()
+        await delivery.send(self._parts(delivery.progress), self.count)
 
     async def _keep(self, where: list[Any], *what: Any) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -124,33 +110,18 @@ class Block:
     @property
     def count(self) -> int:
         """How many jobs wait here."""
-        children = sum(len(fan_out.children) for fan_out in self._fan_outs.values() if fan_out)
+        children = sum(fan_out.count for fan_out in self._fan_outs.values() if fan_out)
         return len(self._drafts) + len(self._delayed) + children
 
     def _parts(self, progress: Callable[[], None]) -> Generator[Part]:
         for chunk in chunks(self._drafts, _weight):
-            yield partial(self._send_together, chunk)
+            jobs = [Kept(draft.queue, draft.bare) for draft in chunk]
+            yield Part(jobs, partial(self.sender.together, chunk))
         for draft, due in self._delayed:
-            yield partial(self._send_later, draft, due)
+            yield Part([Kept(draft.queue, draft.bare, due)], partial(self.sender.put_off, draft, due))
         for fan_out in filter(None, self._fan_outs.values()):
-            yield partial(self._start, fan_out, progress)
+            yield Part(fan_out, partial(fan_out.send, self.sender, progress))
 
-    async def _send_together(self, drafts: Sequence[Draft], troubles: list[Exception]) -> int:
-        refused = await self.sender.together(drafts)
-        troubles += refused.values()
-        return sum(draft.queue not in refused for draft in drafts)
-
-    async def _send_later(self, draft: Draft, due: Due, _troubles: list[Exception]) -> int:
-        await self.sender.put_off(draft, due)
-        return 1
-
-    async def _start(self, fan_out: _FanOut, progress: Callable[[], None], _troubles: list[Exception]) -> int:
-        await fan_out.send(self.sender, progress)
-        return len(fan_out.children)
-
-
-Part = Callable[[list[Exception]], Awaitable[int]]
-"""Sends a part of what a block has kept; returns how many jobs, and adds what went wrong with the others."""
 
 _BLOCK: ContextVar[Block | None] = ContextVar("trioaction_after_commit", default=None)
 
@@ -173,36 +144,84 @@ def _open_blocks(sender: Sender) -> Generator[Block]:
         block = block.around
 
 
-@asynccontextmanager
-async def after_commit(sender: Sender) -> AsyncGenerator[None]:
-    """A block as `Actions.after_commit` has it. Leaving it is a checkpoint if anything is sent.
+class AfterCommit(AbstractAsyncContextManager[None], AbstractContextManager[None]):
+    """A block as `Actions.after_commit` has it, for tasks (``async with``) and threads of Trio (``with``).
 
-    When cancelled inside, nothing is sent; the sending is not to be cancelled.
+    In a task leaving it is a checkpoint if anything is sent; in a thread entering and leaving it are. When
+    cancelled inside, nothing is sent; the sending is not to be cancelled.
     """
-    around = _BLOCK.get()
-    block = Block(sender, around)
-    _BLOCK.set(block)
-    try:
-        yield
-    except GeneratorExit:
-        _warn_of_loss(block)
-        raise
-    finally:
+
+    def __init__(self, sender: Sender) -> None:
+        self._sender = sender
+        self._block: Block | None = None
+
+    async def __aenter__(self) -> None:
+        """Begin the block for this task. No checkpoint."""
+        self._begin()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Send what the block has kept, or drop it. A checkpoint if there is anything to send."""
+        block = self._ended(error)
+        if block is not None:
+            await block.send()  # noqa: ASYNC102  it has a scope of its own
+
+    def __enter__(self) -> None:
+        """Begin the block for this thread, which is one of Trio's. A checkpoint."""
+        if trio.lowlevel.in_trio_run():
+            raise RuntimeError("with after_commit() is for threads; here it is async with after_commit()")
+        trio.from_thread.check_cancelled()  # raises RuntimeError in a thread that could not send in the end
+        self._begin()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Do as the other form does, in Trio's thread. A checkpoint if the body has succeeded."""
+        try:
+            if error is None:  # in Trio's thread nobody ends an outer block while this one joins it
+                trio.from_thread.run(self.__aexit__, None, None, None)
+            else:
+                self._ended(error)
+        finally:
+            self._step_out()
+
+    def _begin(self) -> None:
+        if self._block is not None:
+            raise RuntimeError("what after_commit() returns is good for one block: call it again")
+        self._block = Block(self._sender, _BLOCK.get())
+        _BLOCK.set(self._block)
+
+    def _ended(self, error: BaseException | None) -> Block | None:
+        """End the block; returns it if it is to be sent now."""
+        block = self._block
+        assert block is not None, "left without having been entered"
         block.open = False
-        _BLOCK.set(around)
-    outer = current(sender)
-    if outer is None:
-        await block.send()
-    else:
-        outer.absorb(block)
+        self._step_out()
+        if isinstance(error, GeneratorExit):
+            _warn_of_loss(block)
+        if error is not None:
+            return None
+        outer = current(self._sender)
+        if outer is not None:
+            outer.absorb(block)
+            return None
+        return block
+
+    def _step_out(self) -> None:
+        block = self._block
+        if block and _BLOCK.get() is block:  # else a generator was left in it, and this is elsewhere
+            _BLOCK.set(block.around)
 
 
-class _FanOut:
+class _FanOut(Iterable[Kept]):
     """One fan-out that waits for the end of a block, its children as bytes, since inputs may be changed."""
 
     def __init__(self, id: str, orders: Orders, plan: Plan) -> None:
         self.id = id
         self.children: list[_Child] = []
+        self.count = 0
+        """How many of them are jobs."""
         self._orders = orders
         self._plan = plan
         self._jobs = ChildJobs(id)
@@ -215,14 +234,21 @@ class _FanOut:
             async for batch in Batches(items, self._job_of, size=_AT_ONCE):
                 refused += batch.refusals()
                 await trio.lowlevel.checkpoint()
+        self.count = len(self.children) - len(refused)
         return FanOutResult(
             fan_out_id=self.id,
             action_name=self._orders.actions,
             queue=self._orders.queues,
-            enqueued=len(self.children) - len(refused),
+            enqueued=self.count,
             errors=refused[:MOST_REFUSED],
             refused=len(refused),
         )
+
+    def __iter__(self) -> Generator[Kept]:
+        """Its jobs."""
+        for child in self.children:
+            if child.element is not None:
+                yield Kept(child.queue, child.element)
 
     async def send(self, sender: Sender, progress: Callable[[], None]) -> None:
         """Start it. A checkpoint; cancellation as for `detached.fan_out`."""
@@ -280,22 +306,9 @@ def _warn_of_loss(block: Block) -> None:
         log.warning("a generator was left inside of after_commit(), so jobs were not sent", jobs=block.count)
 
 
-def _prolong(scope: trio.CancelScope) -> None:
-    scope.deadline = trio.current_time() + SEND_WITHIN
-
-
 def _nothing() -> None:
     """Where nobody waits for progress."""
 
 
 def _weight(draft: Draft) -> int:
     return len(draft.bare)
-
-
-def _unsent(left: int, total: int, troubles: Sequence[Exception]) -> RedisUnavailable:
-    reason = str(troubles[0]) if troubles else f"no answer within {SEND_WITHIN:g} s"
-    error = RedisUnavailable(
-        f"{left} of {total} jobs that were to follow a commit were not sent, or may not have been: {reason}"
-    )
-    error.__cause__ = troubles[0] if troubles else None
-    return error

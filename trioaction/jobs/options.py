@@ -77,6 +77,13 @@ class CallOptions:
             raise PayloadTooLarge(f"{name}: {error.message}") from None
 
 
+def flag(name: str, value: bool) -> bool:
+    """What is on or off: a text like "no" would be on."""
+    if type(value) is not bool:
+        raise _wrong(name, f"True or False is wanted, not {value!r}")
+    return value
+
+
 def limit(name: str, value: int | None) -> int:
     """A limit of children; 0 for none."""
     return 0 if value is None else _whole(name, value, MOST_CHILDREN)
