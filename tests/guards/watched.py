@@ -15,6 +15,7 @@ from guards.suites import (
     STEERED_RECORDS,
     STEERING,
     STEERING_OPTIONS,
+    TOLD_IN_VAIN,
     TOLD_OF_MOVES,
     WATCHING,
 )
@@ -213,9 +214,16 @@ WATCHED = Promise(
         _guard(
             "those that are waited for are told of too",
             "children.py",
-            "        self._fan_outs.on_started(self.id)\n",
-            "",
+            "            self._fan_outs.on_started(self.id)\n",
+            "            pass\n",
             STEERING_OPTIONS,
+        ),
+        _guard(
+            "one of which nobody could be told is not left open",
+            "children.py",
+            "on_started(self.id)\n        except BaseException:\n            self._abandon()\n",
+            "on_started(self.id)\n        except BaseException:\n",
+            TOLD_IN_VAIN,
         ),
         _bar("parts of children count", "status.failed + parts)", "status.failed)"),
         _bar("a child has no more parts than it has", "min(1.0, max(0.0, part))", "part"),

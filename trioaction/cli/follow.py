@@ -32,7 +32,7 @@ class Watches(Protocol):
         ...
 
     async def fan_out_status(self, id: str, /, *, results: slice | None = ...) -> FanOutStatus:
-        """The status of this moment."""
+        """The status of this moment. A checkpoint that changes nothing, cancelled or not."""
         ...
 
 

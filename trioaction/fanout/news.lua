@@ -42,8 +42,9 @@ local function tell_registrar(keys, id, record, counts, is_sealed)
 end
 
 local function tell(keys, id, record)
-  local counts, names = {}, {'registered', 'completed', 'failed', 'cancelled', 'sealed', 'cut', 'over'}
-  for at, value in ipairs(redis.call('HMGET', record.at, unpack(names))) do counts[names[at]] = value end
+  local counts = {}
+  counts.registered, counts.completed, counts.failed, counts.cancelled, counts.sealed, counts.cut, counts.over = unpack(
+    redis.call('HMGET', record.at, 'registered', 'completed', 'failed', 'cancelled', 'sealed', 'cut', 'over'))
   local is_sealed = counts.sealed == '1'
   local is_finished = is_sealed and counts.completed + counts.failed >= tonumber(counts.registered)
   if is_finished and counts.over ~= '1' then finish_fan_out(keys, id, record, counts) end

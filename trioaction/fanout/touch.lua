@@ -4,11 +4,13 @@
 
 local function touch(record)
   local has_jobs = record.max_running > 0 and redis.call('EXISTS', record.at .. ':held') == 1
-  local function keep(key)
-    if has_jobs then redis.call('PERSIST', key) else redis.call('PEXPIRE', key, record.ttl) end
+  if has_jobs then
+    redis.call('PERSIST', record.at)
+    for part in pairs(FAN_OUT_PARTS) do redis.call('PERSIST', record.at .. ':' .. part) end
+  else
+    redis.call('PEXPIRE', record.at, record.ttl)
+    for part in pairs(FAN_OUT_PARTS) do redis.call('PEXPIRE', record.at .. ':' .. part, record.ttl) end
   end
-  keep(record.at)
-  for part in pairs(FAN_OUT_PARTS) do keep(record.at .. ':' .. part) end
 end
 
 -- Restores the full TTL of the records whose ids are the keys of `touched`; a missing or damaged one is passed over.

@@ -10,7 +10,7 @@ import trio
 
 from trioaction.errors import FanOutCancelled, FanOutLost, ResultTooLarge
 from trioaction.fanout.outcomes import ChildOutcome, read_outcome
-from trioaction.fanout.parking import ended_with_its_thread, parked
+from trioaction.fanout.parking import parked
 from trioaction.fanout.store import FanOutRefused
 from trioaction.fanout.views import FanOutStatus
 from trioaction.fanout.waiting import FanOuts
@@ -74,11 +74,10 @@ class Following:
         status = await anext(watch)
         if status.finished or not status.known:
             return status
-        with ended_with_its_thread():
-            # once around all steps: each report of the job ends one, and would take a place for a moment
-            async with parked([self._queue]):
-                async for now in watch:
-                    status = now
+        # once around all steps: each report of the job ends one, and would take a place for a moment
+        async with parked([self._queue]):
+            async for now in watch:
+                status = now
         return status
 
     async def _outcome(self) -> ChildOutcome | None:
