@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from trioaction import api
 from trioaction.action import Action, Task
 from trioaction.connection import Connection
-from trioaction.errors import ChildFailed, RedisUnavailable
+from trioaction.errors import ChildFailed, FanOutCancelled, RedisUnavailable
 from trioaction.fanout.store import FanOutRefused
 from trioaction.fanout.views import FanOutStatus
 from trioaction.jobs.tracked import EnqueuedJob
@@ -220,7 +220,7 @@ async def _refusing(it: Living) -> None:
     it.actions.on_fan_out = ids.append
 
     async def start() -> None:
-        with suppress(FanOutRefused):
+        with suppress(FanOutCancelled):
             options = follow_ups(it.journal, "refused")
             await it.accept(it.actions.fan_out(items, max_queued=1, **options))
         over.set()
