@@ -6,6 +6,7 @@ import itertools
 import os
 import signal
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -251,8 +252,8 @@ async def enqueue(server: Server, n: int) -> set[str]:
 
 
 def kill_embedded(project: Path) -> None:
-    """The server, unless it ended with the last of its users."""
-    if embedded(project):
+    """The server, unless it ended with the last of its users, or is about to be started again."""
+    with suppress(ValueError, ProcessLookupError):
         os.kill(embedded_server(project), signal.SIGKILL)
 
 

@@ -41,7 +41,7 @@ async def test_many_jobs_keep_their_order_in_each_queue(redis_url: str, namespac
 )
 def test_one_write_is_limited_by_number_and_by_bytes(weights: list[int], expected: list[int]) -> None:
     elements = [b"x" * weight for weight in weights]
-    chunks = list(queue._chunks(elements))
+    chunks = list(queue.chunks(elements))
     assert [len(chunk) for chunk in chunks] == expected
     assert [one for chunk in chunks for one in chunk] == elements
 

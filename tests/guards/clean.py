@@ -11,8 +11,8 @@ CLEAN = Promise(
         Guard(
             "all parts of a record expire",
             "fanout/touch.lua",
-            "  for part in pairs(FAN_OUT_PARTS) do keep(record.at .. ':' .. part) end\n",
-            "",
+            "redis.call('PEXPIRE', record.at .. ':' .. part, record.ttl)",
+            "redis.call('EXISTS', record.at)",
             (RECORDS,),
         ),
         Guard(

@@ -235,8 +235,8 @@ COMMITS = Promise(
         Guard(
             "who waits for a job that reports gives up a slot once",
             "jobs/following.py",
-            "            async with parked([self._queue]):\n",
-            "            if True:\n",
+            "        async with parked([self._queue]):\n",
+            "        if True:\n",
             (ENQUEUED_JOB, "-k", "once_however_much"),
         ),
         Guard(
