@@ -6,7 +6,6 @@ are written, belong to the rooms below. It does not look at queues or operate th
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
@@ -20,10 +19,9 @@ from trioaction.errors import FieldError, InvalidInput
 from trioaction.fanout import attached
 from trioaction.fanout.attached import FanOut
 from trioaction.fanout.children import OnFailure, Terms
-from trioaction.fanout.detached import new_id
 from trioaction.fanout.orders import Order, Orders, order, ordered
 from trioaction.fanout.plan import Keep, Plan
-from trioaction.fanout.record import ChildJobs
+from trioaction.fanout.record import ChildJobs, new_detached_id
 from trioaction.fanout.views import FanOutResult, FanOutStatus
 from trioaction.fanout.waiting import FanOuts
 from trioaction.fanout.watching import Watch
@@ -37,10 +35,10 @@ from trioaction.jobs.tracked import EnqueuedJob
 from trioaction.redis.transport import Transport
 from trioaction.registry import Registry
 from trioaction.resque.keys import Keys
+from trioaction.resque.payload import is_fan_out_id
 from trioaction.resque.queue import check_queue
 
 _CHECKED_AT_ONCE = 1000
-_FAN_OUT_ID = re.compile("[0-9a-f]{32}")
 
 Inputs = Mapping[str, Any]
 Many = Iterable[Inputs | None]
@@ -282,7 +280,7 @@ class Actions:
         An open fan-out's block ends without an error. One that waits for the end of `after_commit` is not
         sent.
         """
-        if not _FAN_OUT_ID.fullmatch(_id(fan_out_id)):
+        if not is_fan_out_id(_id(fan_out_id)):
             await trio.lowlevel.checkpoint()
             return False
         if commit.withdraw(self._sender, fan_out_id):
@@ -303,7 +301,7 @@ class Actions:
         checkpoint that changes nothing, cancelled or not.
         """
         asked = options.page(results)
-        if not _FAN_OUT_ID.fullmatch(_id(fan_out_id)):
+        if not is_fan_out_id(_id(fan_out_id)):
             await trio.lowlevel.checkpoint()
             return FanOutStatus()
         return await read_status(self._fan_outs.store, fan_out_id, asked)
@@ -324,7 +322,7 @@ class Actions:
 
     async def _enqueue_tracked(self, job: Order, ttl: int) -> EnqueuedJob:
         action, queue, inputs, lifetime = job
-        id = new_id()
+        id = new_detached_id()
         _, element = ChildJobs(id).made(0, action, queue, inputs)
         plan = Plan(ttl=ttl, batch_size=1, patient=True)
         await self._outlet.fan_out([inputs], Orders(self._registry, action, queue), plan, id=id)

@@ -303,8 +303,8 @@ CANCELLED = Promise(
         Guard(
             "a rescue cancels what its process waited for",
             "work/dissolve.lua",
-            "then cancel_record(keys, id) else",
-            "then seal_record(keys, id) else",
+            "    cancel_record(keys, id)\n",
+            "    seal_record(keys, id, 1)\n",
             (CANCEL_RECORDS,),
         ),
         Guard(

@@ -84,8 +84,8 @@ CHILDREN = Promise(
         Guard(
             "a rescue seals what its process registered",
             "work/dissolve.lua",
-            " else seal_record(keys, id, 1) end",
-            " end",
+            "    seal_record(keys, id, 1)\n",
+            "",
             (RECORDS,),
         ),
         Guard(

@@ -162,8 +162,8 @@ STEERED = Promise(
         _guard(
             "what a rescue seals is cut short",
             "../work/dissolve.lua",
-            "else seal_record(keys, id, 1) end",
-            "else seal_record(keys, id, 0) end",
+            "seal_record(keys, id, 1)",
+            "seal_record(keys, id, 0)",
         ),
         _guard(
             "what is sealed later is cut short",
@@ -213,15 +213,15 @@ STEERED = Promise(
         _guard(
             "what is no job among held children takes no place",
             "held.lua",
-            "  while raw and not queue_of(raw) do\n",
-            "  while false do\n",
+            "    if queue then return raw, queue end\n",
+            "    do return raw, queue end\n",
             STEERED_RECORDS,
         ),
         _guard(
             "nor does all that comes behind it",
             "held.lua",
-            "  while raw and not queue_of(raw) do\n",
-            "  for _ = 1, raw and not queue_of(raw) and 1 or 0 do\n",
+            "  while raw do\n",
+            "  for _ = 1, raw and 2 or 0 do\n",
             STEERED_RECORDS,
         ),
         _guard(

@@ -5,7 +5,6 @@ It needs the settings and Redis, and no code of the application.
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,9 +20,9 @@ from trioaction.errors import MalformedRequest
 from trioaction.fanout.views import FanOutStatus
 from trioaction.foundation import command_runtime
 from trioaction.registry import Registry
+from trioaction.resque.payload import is_fan_out_id
 from trioaction.tasks import Actions
 
-_ID = re.compile("[0-9a-f]{32}")
 _MESSAGE_SHOWN = 200
 
 
@@ -82,7 +81,7 @@ def error_lines(status: FanOutStatus, errors: list[dict[str, Any]]) -> list[str]
 
 def _checked(text: str) -> str:
     id = text.strip().lower()
-    if not _ID.fullmatch(id):
+    if not is_fan_out_id(id):
         hint = "one has 32 hexadecimal digits, as in the `fanOutId` of what fan_out() returns"
         raise MalformedRequest(f"{printable(text)!r} is no id of a fan-out: {hint}", key="id")
     return id

@@ -7,7 +7,6 @@ at what was really registered, so that completed + failed reaches its total. It 
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sized
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -21,7 +20,7 @@ from trioaction.errors import FanOutCancelled, TrioactionError, Unavailable
 from trioaction.fanout.orders import Items, Orders, as_json, closing
 from trioaction.fanout.parking import ended_with_its_thread, giving_way
 from trioaction.fanout.plan import Plan
-from trioaction.fanout.record import Batch, Batches, ChildJob, ChildJobs, Refusal
+from trioaction.fanout.record import Batch, Batches, ChildJob, ChildJobs, Refusal, new_detached_id
 from trioaction.fanout.store import FanOutRefused, Store
 from trioaction.fanout.views import FanOutResult
 from trioaction.fanout.waiting import FanOuts, Ring
@@ -37,11 +36,6 @@ MOST_REFUSED = 1000
 _CHECKED_AT_ONCE = 1000
 
 
-def new_id() -> str:
-    """An id for `fan_out`."""
-    return uuid.uuid4().hex
-
-
 async def fan_out(
     fan_outs: FanOuts, items: Items, orders: Orders, plan: Plan, *, id: str | None = None
 ) -> FanOutResult:
@@ -54,7 +48,7 @@ async def fan_out(
     ``fan_out_id``), what was registered by then runs, and the record is sealed at that; before the first
     batch there may be no record. A generator that is passed in is closed in any case.
     """
-    registration = _Registration(fan_outs, orders, plan, id or new_id())
+    registration = _Registration(fan_outs, orders, plan, id or new_detached_id())
     with ended_with_its_thread():
         async with closing(items):
             total = await _check_sized(items, orders)

@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from pydantic_core import from_json
-
 from trioaction.errors import ResultNotJson, TrioactionError, text_of
 from trioaction.outcome import encode_result
+from trioaction.resque.payload import check_depth
 
 MAX_ENTRY = 64 * 1024
 """Bytes of the largest result or error entry that is kept in full."""
@@ -19,8 +18,6 @@ _NAME_SHOWN = 200
 _MESSAGE_SHOWN = 2000
 _TRACE_SHOWN = 16 * 1024
 _SKIPPED_AT_ONCE = 1024
-_DEEP = 150
-"""Brackets from which on it is tried whether an entry can be read."""
 
 
 def encode_entry(
@@ -59,11 +56,10 @@ def encode_entry(
 
 def _readable(encoded: bytes) -> bytes:
     """The same; one entry that is nested too deeply would keep everybody from reading the others."""
-    if encoded.count(b"[") + encoded.count(b"{") > _DEEP:
-        try:
-            from_json(encoded)
-        except ValueError as error:
-            raise ResultNotJson(str(error)) from error
+    try:
+        check_depth(encoded)
+    except ValueError as error:
+        raise ResultNotJson(str(error)) from error
     return encoded
 
 

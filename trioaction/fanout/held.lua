@@ -8,11 +8,13 @@
 -- it there, takes no child's place.
 local function next_held(keys, record)
   local raw = redis.call('LPOP', record.at .. ':held')
-  while raw and not queue_of(raw) do
+  while raw do
+    local queue = queue_of(raw)
+    if queue then return raw, queue end
     redis.call('RPUSH', keys.stranded_jobs, raw)
     raw = redis.call('LPOP', record.at .. ':held')
   end
-  return raw, raw and queue_of(raw)
+  return false
 end
 
 -- One child that was out has ended: the next one takes its place.

@@ -182,6 +182,11 @@ class Batches(AsyncIterator[Batch]):
         return batch
 
 
+def new_detached_id() -> str:
+    """The id of a fan-out that nobody waits for: a UUID of version 4."""
+    return uuid.uuid4().hex
+
+
 def new_attached_id() -> str:
     """The id of a fan-out that somebody waits for: scripts know it by its digit 8 (UUIDs, version 8)."""
     id = uuid.uuid4().hex

@@ -17,10 +17,10 @@ import structlog
 import trio
 
 from trioaction.errors import FieldError, InvalidInput
-from trioaction.fanout.detached import MOST_REFUSED, new_id
+from trioaction.fanout.detached import MOST_REFUSED
 from trioaction.fanout.orders import Items, Orders, closing
 from trioaction.fanout.plan import Plan
-from trioaction.fanout.record import Batches, ChildJob, ChildJobs, Refusal
+from trioaction.fanout.record import Batches, ChildJob, ChildJobs, Refusal, new_detached_id
 from trioaction.fanout.views import FanOutResult
 from trioaction.jobs.delivery import Delivery, Kept, Part
 from trioaction.jobs.drafts import Draft
@@ -72,7 +72,7 @@ class Block:
                 "inside of after_commit() nothing waits for children; use max_running, or start it later"
             )
             raise InvalidInput([FieldError("max_queued", problem)])
-        kept = _FanOut(id or new_id(), orders, plan)
+        kept = _FanOut(id or new_detached_id(), orders, plan)
         result = await kept.read(items)
         block = self if self.open else current(self.sender)
         if block is None:  # its task has outlived the block

@@ -66,12 +66,23 @@ def refuse_reserved(inputs: Mapping[str, Any]) -> None:
         raise InvalidInput([FieldError(key, "this name is reserved by trioaction") for key in reserved])
 
 
+def is_fan_out_id(text: str) -> bool:
+    """Can a fan-out have this id?"""
+    return _FAN_OUT_ID.fullmatch(text) is not None
+
+
+def check_depth(encoded: str | bytes, *, around: int = 0) -> None:
+    """Raise ValueError for JSON that is too deep to be read with so many levels ``around`` it."""
+    text = encoded if isinstance(encoded, str) else encoded.decode()
+    if text.count("[") + text.count("{") > _DEEP:
+        from_json(f"{'[' * around}{text}{']' * around}")
+
+
 def encode_value(value: Any) -> str:
     """A value as compact JSON text. Raises InvalidInput for what is not plain JSON, or too deep to read."""
     try:
         text = _encode(value)
-        if text.count("[") + text.count("{") > _DEEP:
-            from_json(f"[[[[{text}]]]]")  # with room for what is put around it
+        check_depth(text, around=4)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInput([FieldError("inputs", f"not JSON: {error}")]) from None
     return text
@@ -159,7 +170,7 @@ def _child(inputs: Mapping[str, Any]) -> Child | None:
     if FAN_OUT_ID not in inputs:
         return None
     id, index = inputs[FAN_OUT_ID], inputs.get(FAN_OUT_INDEX)
-    if not isinstance(id, str) or not _FAN_OUT_ID.fullmatch(id):
+    if not isinstance(id, str) or not is_fan_out_id(id):
         raise JobError(f"The job's {FAN_OUT_ID} is not one of ours")
     if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < 2**32:
         raise JobError(f"The job's {FAN_OUT_INDEX} is not a small whole number")

@@ -5,7 +5,6 @@ Owns how many look on at once, and when a stream ends. Only counters go out: no 
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from http import HTTPStatus
@@ -18,6 +17,7 @@ from redis.exceptions import RedisError
 from trioaction.errors import RedisUnavailable, TrioactionError, Unavailable, UnknownAction
 from trioaction.events import STREAM_CLOSED, STREAM_OPENED, Events
 from trioaction.fanout.views import FanOutStatus
+from trioaction.resque.payload import is_fan_out_id
 from trioaction.web.codec import SAFETY_HEADERS, Answer
 
 ROUTE = "/fanOut/{fanOutId}/events"
@@ -36,7 +36,6 @@ HEADERS = (
     ("x-accel-buffering", "no"),  # for nginx, which would keep events back
 )
 _RETRY, _COMMENT = b"retry: 2000\n\n", b":\n\n"
-_ID = re.compile("[0-9a-f]{32}")
 _log = structlog.stdlib.get_logger("trioaction.web")
 
 Watching = Callable[[str], AsyncIterator[FanOutStatus]]
@@ -60,7 +59,7 @@ class Streams:
         if headers.get("last-event-id") == LAST:
             await trio.lowlevel.checkpoint()
             return Answer(HTTPStatus.NO_CONTENT, SAFETY_HEADERS)
-        if not _ID.fullmatch(id):
+        if not is_fan_out_id(id):
             raise _unknown(id)
         with ExitStack() as place:
             stream = place.enter_context(self._opened(id))

@@ -39,9 +39,13 @@ if ARGV[3] ~= 'leave' and record[1] and not begun then suspected = note_deaths(k
 local owned, sealed = keys.owned(process), {}
 for _, id in ipairs(fits(owned, 'set') and redis.call('SRANDMEMBER', owned, most) or {}) do
   local record = record_of(keys, id)
-  if record.inbox and record.inbox ~= '' then cancel_record(keys, id) else seal_record(keys, id, 1) end
+  if record.inbox and record.inbox ~= '' then
+    cancel_record(keys, id)
+  else
+    seal_record(keys, id, 1)
+    sealed[id] = true
+  end
   redis.call('SREM', owned, id)
-  sealed[id] = true
 end
 tell_all(keys, sealed)
 if fits(owned, 'set') and redis.call('EXISTS', owned) == 1 then return {'more', moved, problems, suspected} end
