@@ -67,6 +67,28 @@ class Keys:
         """Who moves delayed jobs, among all node-resque and trioaction schedulers."""
         return f"{self.namespace}:resque_scheduler_leader_lock"
 
+    @property
+    def pause_all(self) -> str:
+        """Text "true" while all workers of Ruby Resque, and ours, take no jobs."""
+        return f"{self.namespace}:pause-all-workers"
+
+    def ping(self, worker: str) -> str:
+        """When a worker of node-resque or trioaction was alive last, as JSON."""
+        return f"{self.namespace}:worker:ping:{worker}"
+
+    @property
+    def heartbeats(self) -> str:
+        """Hash, worker of Ruby Resque to when it was alive last."""
+        return f"{self.namespace}:workers:heartbeat"
+
+    def queue_lock(self, job: str) -> str:
+        """Held while a unique job waits; ``job`` is ``<class>:<queue>:<args as JSON>``."""
+        return f"{self.namespace}:lock:{job}"
+
+    def job_lock(self, job: str) -> str:
+        """Held while a job runs that no equal one may run beside; ``job`` as for `queue_lock`."""
+        return f"{self.namespace}:workerslock:{job}"
+
     # ours
 
     def own(self, name: str) -> str:
@@ -116,6 +138,28 @@ class Keys:
     def rate(self, kind: str, name: str) -> str:
         """List of the Unix ms of the latest starts of a ``queue``'s or an ``action``'s jobs."""
         return self.own(f"rate:{kind}:{name}")
+
+    @property
+    def paused(self) -> str:
+        """Set of the queues from which nobody takes jobs."""
+        return self.own("paused")
+
+    def owner(self, lock: str) -> str:
+        """Who holds a lock (a key as `job_lock` names it) of ours, and the value that it had then."""
+        return self.own(f"owner:{lock}")
+
+    def locks_of(self, id: str) -> str:
+        """Hash, place to the lock that the job there holds."""
+        return self.own(f"locks:{id}")
+
+    @property
+    def blocked(self) -> str:
+        """Sorted set of the locks that jobs wait for, by when (Unix ms) to look whether they are free."""
+        return self.own("blocked")
+
+    def waiting(self, lock: str) -> str:
+        """List of the jobs that wait for a lock."""
+        return self.own(f"waiting:{lock}")
 
     @property
     def deaths(self) -> str:

@@ -1,0 +1,72 @@
+"""A job element as an operator sees it, whoever wrote it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from pydantic_core import from_json
+
+from trioaction.inputs import RESERVED
+from trioaction.resque.payload import Child, child_of
+
+UNREADABLE = "?"
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedJob:
+    """A job that waits in ``queue``; ``raw`` are its bytes, by which it is found again.
+
+    ``args`` are without our fields. Of an element that cannot be read, ``action`` is ``?`` and ``args`` are
+    empty. ``child`` says which child of which fan-out it is, if it is one.
+    """
+
+    raw: bytes
+    queue: str
+    action: str
+    args: tuple[Any, ...]
+    child: Child | None = None
+
+    @property
+    def inputs(self) -> Mapping[str, Any]:
+        """The inputs, if the arguments are one object; else nothing."""
+        is_one = len(self.args) == 1 and isinstance(self.args[0], dict)
+        return cast("Mapping[str, Any]", self.args[0]) if is_one else {}
+
+
+Match = Callable[[QueuedJob], bool]
+"""Is this one of the jobs that are meant? It sees the bytes, too; it must not depend on anything else."""
+
+
+def read_job(raw: bytes, queue: str) -> QueuedJob:
+    """Any element of any producer."""
+    try:
+        element: Any = from_json(raw, allow_inf_nan=False)
+    except ValueError:
+        element = None
+    fields = cast("dict[str, Any]", element) if isinstance(element, dict) else {}
+    action, args = fields.get("class"), fields.get("args")
+    values = cast("list[Any]", args) if isinstance(args, list) else []
+    return QueuedJob(
+        raw,
+        queue,
+        action if isinstance(action, str) and action else UNREADABLE,
+        tuple(_unreserved(value) for value in values),
+        child_of(raw),
+    )
+
+
+def equal_to(action: str, inputs: Mapping[str, Any] | None = None) -> Match:
+    """Jobs of an action; with ``inputs`` those that have exactly these."""
+
+    def is_equal(job: QueuedJob) -> bool:
+        return job.action == action and (inputs is None or job.inputs == dict(inputs))
+
+    return is_equal
+
+
+def _unreserved(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {k: v for k, v in cast("dict[str, Any]", value).items() if not RESERVED.fullmatch(k)}
