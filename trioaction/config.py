@@ -22,6 +22,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -32,7 +33,7 @@ from trioaction.errors import ConfigError
 FILE_NAME = "trioaction.toml"
 ENV_PREFIX = "TRIOACTION_"
 ALIASES = {"REDIS_URL": ("redis", "url"), "DATABASE_URL": ("database", "url")}
-SECRETS = frozenset(ALIASES.values())
+SECRETS = frozenset({*ALIASES.values(), ("admin", "password")})
 """Settings with passwords in them: never shown."""
 MIB = 1024 * 1024
 DAY = 24 * 60 * 60
@@ -41,6 +42,8 @@ SHORTEST_WINDOW, LONGEST_WINDOW = 0.001, 365 * DAY
 """Of a rate limit, in seconds."""
 LONGEST_TTL = 365 * DAY
 """Of the results of a fan-out, in seconds."""
+SHORTEST_PASSWORD = 12
+"""Characters."""
 _RATE = re.compile(r"(\d{1,9}) ?/ ?(\d{1,9}(?:\.\d{1,9})?)? ?(s|min|h|d)", re.ASCII)
 _UNITS = {"s": 1, "min": 60, "h": 3600, "d": DAY}
 _HOST = re.compile(r"\.?[\w-]+(\.[\w-]+)*", re.ASCII)
@@ -57,9 +60,16 @@ def _host(text: str) -> str:
     return text
 
 
+def _importable(target: str) -> str:
+    module, _, name = target.partition(":")
+    if not (name.isidentifier() and all(part.isidentifier() for part in module.split("."))):
+        raise ValueError("it is written as package.module:Name")
+    return target
+
+
 def _queue(name: str) -> str:
     if name == "*" or "," in name or not name.strip():
-        raise ValueError("a rate is of one queue, which is text without a comma, and not *")
+        raise ValueError("a limit is of one queue, which is text without a comma, and not *")
     return name
 
 
@@ -108,6 +118,8 @@ class TaskSettings(Section):
     workers: bool = True
     scheduler: bool = True
     queues: list[str] = Field(default=["*"], min_length=1)
+    queues_from: Annotated[str, AfterValidator(_importable)] | None = None
+    queues_every: float = Field(default=30, ge=1)
     concurrency: int = Field(default=10, ge=1, le=10_000)
     grace: float = Field(default=25, ge=0)
     lease: float = Field(default=30, gt=0)
@@ -118,7 +130,9 @@ class TaskSettings(Section):
     max_parked: int = Field(default=1000, ge=1)
     failed_max: int = Field(default=100_000, ge=0)
     failed_age: float = Field(default=180 * DAY, ge=0)
+    stuck_after: float = Field(default=3600, ge=0)
     rates: dict[Annotated[str, AfterValidator(_queue)], QueueRate] = {}
+    queue_concurrency: dict[Annotated[str, AfterValidator(_queue)], Annotated[int, Field(ge=1)]] = {}
 
     @model_validator(mode="after")
     def _beats_within_the_lease(self) -> TaskSettings:
@@ -166,6 +180,36 @@ class MetricsSettings(Section):
     allow: list[Annotated[str, AfterValidator(_network)]] = ["127.0.0.0/8", "::1/128"]
 
 
+class AdminSettings(Section):
+    """``[admin]``: who may look at tasks and operate them over HTTP. Without either setting nobody may.
+
+    ``middleware`` is ``package.module:Name``, a `Middleware` that decides instead of a password.
+    """
+
+    password: SecretStr | None = None
+    middleware: Annotated[str, AfterValidator(_importable)] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> AdminSettings:
+        if self.password is not None and self.middleware is not None:
+            raise ValueError("set password or middleware, not both: a middleware decides alone")
+        return self
+
+    @field_validator("password")
+    @classmethod
+    def _long_enough(cls, password: SecretStr | None) -> SecretStr | None:
+        if password is not None and len(password.get_secret_value()) < SHORTEST_PASSWORD:
+            raise ValueError(
+                f"a password has at least {SHORTEST_PASSWORD} characters, or it could be guessed"
+            )
+        return password
+
+    @property
+    def enabled(self) -> bool:
+        """Are there endpoints at all?"""
+        return self.password is not None or self.middleware is not None
+
+
 class RedisSettings(Section):
     """``[redis]``: a server of yours (``url``), or the embedded one with its data in ``data_dir``."""
 
@@ -211,6 +255,7 @@ class Settings(BaseSettings):
     fan_out: FanOutSettings = FanOutSettings()
     web: WebSettings = WebSettings()
     metrics: MetricsSettings = MetricsSettings()
+    admin: AdminSettings = AdminSettings()
     redis: RedisSettings = RedisSettings()
     actions: ActionSettings = ActionSettings()
     database: DatabaseSettings = DatabaseSettings()
@@ -326,10 +371,15 @@ def _explain(error: ValidationError, sources: Mapping[str, Mapping[str, Any]]) -
         origins = (name for name in reversed(tuple(sources)) if _has(sources[name], location))
         origin = next(origins, "the defaults")
         unknown = item["type"] == "extra_forbidden"
-        got = "" if location[:2] in SECRETS else f" (got {item['input']!r})"
+        got = "" if _is_secret(location) else f" (got {item['input']!r})"
         message = "unknown setting" if unknown else f"{item['msg'].removeprefix('Value error, ')}{got}"
         problems.append(f"{'.'.join(map(str, location))}: {message}, from {origin}")
     return ConfigError("Bad configuration: " + "; ".join(problems), key=problems[0].partition(":")[0])
+
+
+def _is_secret(location: tuple[int | str, ...]) -> bool:
+    """Is it a secret, or a table that may have one in it?"""
+    return any(secret[: len(location)] == location[:2] for secret in SECRETS)
 
 
 def _of_setting(location: tuple[int | str, ...], value: Any) -> tuple[int | str, ...]:

@@ -86,6 +86,24 @@ JOB_RETRIED = Event(
     "job is tried again",
     (_counter("job_retries", "Attempts of jobs that failed and are followed by another one.", "action"),),
 )
+JOB_WAITS = Event(
+    _JOBS,
+    DEBUG,
+    "a job waits until another one of its kind has ended",
+    (_counter("waiting_jobs", "Times that a job had to wait for another one of its kind.", "action"),),
+)
+LOCKS_NOT_RENEWED = Event(
+    _JOBS,
+    WARNING,
+    "the locks of jobs that run were not renewed",
+    (_counter("failed_lock_renewals", "Times that locks of running jobs could not be renewed."),),
+)
+QUEUES_CHANGED = Event(
+    _JOBS,
+    INFO,
+    "jobs are taken from other queues now",
+    (_counter("queue_changes", "Times that the function of [tasks] queues_from has named other queues."),),
+)
 OUTCOME_DROPPED = Event(
     _JOBS,
     WARNING,
@@ -183,6 +201,32 @@ FENCED = Event(
     "this process was taken for dead, and its jobs were given to others",
     (_counter("fenced", "Times that this process was taken for dead."),),
 )
+WORKERS_LISTED_AGAIN = Event(
+    _FLEET,
+    WARNING,
+    "somebody had struck workers of this process off the list, as if they were dead",
+    (
+        _counter("struck_off", "Times that workers of this process were not listed any more."),
+        _counter(
+            "jobs_taken_back", "Failed jobs that others had made of jobs that ran here.", amount="jobs"
+        ),
+    ),
+)
+JOB_SETTLED = Event(
+    _FLEET,
+    WARNING,
+    "a job of a dead process did not go back: it was a failed job by then, and somebody has dealt with that",
+    (_counter("settled_jobs", "Jobs of dead processes that others had failed, and tried again or removed."),),
+)
+WORKER_CLEANED = Event(
+    _FLEET,
+    WARNING,
+    "a dead worker of another program was struck off",
+    (
+        _counter("cleaned_workers", "Dead workers of other programs that this process struck off."),
+        _counter("cleaned_jobs", "Their jobs, which are failed jobs now.", amount="jobs"),
+    ),
+)
 JOB_STRANDED = Event(
     _FLEET,
     ERROR,
@@ -231,6 +275,18 @@ DUE_JOBS_FAILED = Event(
     WARNING,
     "jobs that name no queue went to the failed list",
     (_counter("nameless_queue_jobs", "Delayed jobs that failed because they name no queue.", amount="jobs"),),
+)
+DUE_JOBS_DROPPED = Event(
+    _SCHEDULER,
+    INFO,
+    "jobs that were due were dropped: they are unique, and equal ones wait in their queues",
+    (
+        _counter(
+            "duplicate_due_jobs",
+            "Delayed jobs of unique actions that this process dropped: equal ones were queued.",
+            amount="jobs",
+        ),
+    ),
 )
 RECURRING_STARTED = Event(
     _SCHEDULER,

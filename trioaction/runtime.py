@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import structlog
 import trio
 
 from trioaction.blocked import LoopWatch
-from trioaction.config import Settings
+from trioaction.config import Settings, TaskSettings
+from trioaction.discovery import import_named
+from trioaction.errors import ConfigError
 from trioaction.fanout.store import Store
 from trioaction.fanout.watching import Watch
 from trioaction.foundation import Runtime, give_back, open_runtime
@@ -26,9 +29,11 @@ from trioaction.registry import Registry, discover
 from trioaction.signals import Obedience
 from trioaction.stacks import Places
 from trioaction.supervise import supervise
+from trioaction.work.admission import terms_of
 from trioaction.work.crew import Crew
 from trioaction.work.membership import Membership
 from trioaction.work.pool import Pool
+from trioaction.work.queue_names import Namer, QueueNames
 from trioaction.work.quiet import Quiet
 from trioaction.work.rates import limits_of, warn_of_shared_queues, warn_of_unknown_queues
 from trioaction.work.rescue import Rescuer
@@ -81,6 +86,10 @@ async def run_pool(
     """
     tasks = membership.settings
     prefixes = [runtime.keys.queue("")]
+    queues = QueueNames(
+        tasks.queues, _namer(tasks, runtime.settings.root), every=tasks.queues_every, events=runtime.events
+    )
+    await queues.ask()
     async with open_doorbell(
         runtime.redis_url,
         prefixes=prefixes,
@@ -96,18 +105,38 @@ async def run_pool(
             membership=membership,
             bell=bell,
             settings=tasks,
+            queues=queues,
             tally=runtime.tally,
             limits=limits_of(tasks, runtime.registry) if rated else (),
+            terms=terms_of(runtime.registry, runtime.settings.actions.timeout),
             events=runtime.events,
             quiet=quiet or Quiet(),
             fan_outs=runtime.fan_outs,
         )
         try:
-            await Pool(crew, Store(runtime.transport, runtime.keys)).run(draining)
+            await _run_asking(Pool(crew, Store(runtime.transport, runtime.keys)), crew, draining)
         except Exception:
             # a mistake of ours: the next pool begins as another member, so what ran here must go back now
             await give_back(membership)  # noqa: ASYNC120  (it shields itself)
             raise
+
+
+async def _run_asking(pool: Pool, crew: Crew, draining: trio.Event) -> None:
+    """Run a pool, and meanwhile ask for the names of its queues."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(supervise, "names of queues", crew.queues.keep_asking, events=crew.events))
+        await pool.run(draining)
+        nursery.cancel_scope.cancel()
+
+
+def _namer(tasks: TaskSettings, root: Path) -> Namer | None:
+    """The application's function that names the queues."""
+    if tasks.queues_from is None:
+        return None
+    namer = import_named(tasks.queues_from, root)
+    if not callable(namer):
+        raise ConfigError(f"tasks.queues_from: {tasks.queues_from} is no function", key="tasks.queues_from")
+    return cast("Namer", namer)
 
 
 class Server:
@@ -119,7 +148,7 @@ class Server:
         self.quiet = Quiet()
         """While it is on, no more jobs are taken."""
         self._settings = settings
-        self._registry = registry
+        self._registry = _with_operations(settings, registry)
         self._draining = trio.Event()
         self._scope = trio.CancelScope()
         self._hurry: Callable[[float], None] = _nothing
@@ -194,7 +223,8 @@ class Server:
 
     async def _run_scheduler(self, runtime: Runtime) -> None:
         tasks = self._settings.tasks
-        prefixes = [runtime.keys.schedule, runtime.keys.retry]
+        keys = runtime.keys
+        prefixes = [keys.schedule, keys.retry, keys.recurring, keys.blocked]
         async with open_doorbell(
             runtime.redis_url,
             prefixes=prefixes,
@@ -264,6 +294,16 @@ class Server:
         if not runtime.transport.connected:
             return "Redis is away"
         return "Redis refuses our writes" if runtime.membership.refused else None
+
+
+def _with_operations(settings: Settings, registry: Registry) -> Registry:
+    if not settings.admin.enabled:
+        return registry
+    from trioaction.builtin.register import warn_of_clear_text, with_operations  # noqa: PLC0415  (as serve)
+
+    if settings.web.enabled:
+        warn_of_clear_text(settings.web)
+    return with_operations(settings, registry)
 
 
 def _nothing(_seconds: float) -> None:

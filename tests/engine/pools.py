@@ -18,10 +18,12 @@ from trioaction.fanout.waiting import FanOuts
 from trioaction.redis.doorbell import open_doorbell
 from trioaction.registry import registry_of
 from trioaction.tasks import Actions
+from trioaction.work.admission import terms_of
 from trioaction.work.crew import Crew, Tally
 from trioaction.work.identity import this_process
 from trioaction.work.membership import Membership
 from trioaction.work.pool import Pool
+from trioaction.work.queue_names import Namer, QueueNames
 from trioaction.work.quiet import Quiet
 from trioaction.work.rates import limits_of
 
@@ -37,6 +39,7 @@ class Working:
     tally: Tally
     fan_outs: FanOuts
     executor: Executor
+    crew: Crew
     draining: trio.Event = field(default_factory=trio.Event)
     ended: trio.Event = field(default_factory=trio.Event)
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
@@ -59,6 +62,7 @@ async def working(
     slots: int = 3,
     queues: Sequence[str] = ("*",),
     quiet: Quiet | None = None,
+    namer: Namer | None = None,
     **settings: Any,
 ) -> AsyncGenerator[Working]:
     """A pool with these actions; at the end it is drained, unless a test has ended it before."""
@@ -78,14 +82,16 @@ async def working(
                 membership=member,
                 bell=bell,
                 settings=tasks,
+                queues=QueueNames(queues, namer, every=0.01),
                 tally=tally,
                 limits=limits_of(tasks, registry),
+                terms=terms_of(registry, timeout=30),
                 quiet=quiet or Quiet(),
                 fan_outs=fan_outs,
             )
             actions = Actions(registry, transport, keys, FanOutSettings(), fan_outs)
             it = Working(
-                fleet, member, actions, Pool(crew, Store(transport, keys)), tally, fan_outs, executor
+                fleet, member, actions, Pool(crew, Store(transport, keys)), tally, fan_outs, executor, crew
             )
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(member.run)

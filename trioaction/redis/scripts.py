@@ -19,7 +19,7 @@ from trioaction.redis.transport import Transport
 from trioaction.redis.wire import Argument
 
 _INCLUDE = re.compile(r"^-- include: *(\S+) *$", re.MULTILINE)
-_ROOMS = ("redis", "resque", "fanout", "work")
+_ROOMS = ("redis", "resque", "fanout", "work", "operate")
 _LOADS = 3
 """How often a script is loaded for one call; more only helps against a SCRIPT FLUSH in a loop."""
 

@@ -36,6 +36,10 @@ class Keys:
         """What a worker works on, as JSON; no key while it is idle."""
         return f"{self.namespace}:worker:{worker}:{queues}"
 
+    def record(self, entry: str) -> str:
+        """The same, by the worker's entry among all workers."""
+        return f"{self.namespace}:worker:{entry}"
+
     def started(self, worker: str, queues: str) -> str:
         """When a worker started, in Unix seconds."""
         return f"{self.namespace}:worker:{worker}:{queues}:started"
@@ -160,6 +164,30 @@ class Keys:
     def waiting(self, lock: str) -> str:
         """List of the jobs that wait for a lock."""
         return self.own(f"waiting:{lock}")
+
+    @property
+    def sieves(self) -> str:
+        """Set of the lists, as `sieve` names them, of which entries are set aside."""
+        return self.own("sieves")
+
+    def sieve(self, name: str) -> str:
+        """Hash, who looks through a list (``failed`` or ``queue:<queue>``) and takes from it.
+
+        Expires when nothing was heard of that for a while.
+        """
+        return self.own(f"sieve:{name}")
+
+    def aside(self, name: str) -> str:
+        """List of the entries of such a list that have still to be looked at."""
+        return self.own(f"aside:{name}")
+
+    def kept(self, name: str) -> str:
+        """List of the entries that were looked at and go back when all were."""
+        return self.own(f"kept:{name}")
+
+    def waits(self, job: str) -> str:
+        """How the element of a unique job ends that waits for its time, if it may start until a moment only."""
+        return self.own(f"waits:{job}")
 
     @property
     def deaths(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -13,8 +13,10 @@ from trioaction.executor import Executor
 from trioaction.redis.doorbell import Doorbell
 from trioaction.redis.transport import Transport
 from trioaction.resque.keys import Keys
+from trioaction.work.admission import Terms
 from trioaction.work.membership import Membership
 from trioaction.work.notes import Notes
+from trioaction.work.queue_names import QueueNames
 from trioaction.work.quiet import Quiet
 from trioaction.work.rates import Limit
 
@@ -72,6 +74,8 @@ class Crew:
     settings: TaskSettings
     tally: Tally
     limits: Sequence[Limit] = ()
+    queues: QueueNames
+    terms: Mapping[str, Terms] = field(default_factory=dict[str, Terms])
     events: Events = field(default_factory=Events)
     quiet: Quiet = field(default_factory=Quiet)
     clock: Callable[[], float] = time.time

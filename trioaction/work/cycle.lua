@@ -25,6 +25,7 @@
 -- include: suspects.lua
 -- include: finish.lua
 -- include: drop.lua
+-- include: paused.lua
 -- include: pop.lua
 -- include: turns.lua
 -- include: again.lua
@@ -55,7 +56,12 @@ if sequence == last then
 end
 
 redis.call('HSET', keys.process(process), 'seq', sequence)
-cycle.wary = redis.call('EXISTS', keys.deaths) == 1
+-- One question, as a rule: most of the time there is none of these.
+if redis.call('EXISTS', keys.deaths, keys.locks_of(process), keys.paused, keys.pause_all) > 0 then
+  cycle.wary = redis.call('EXISTS', keys.deaths) == 1
+  cycle.has_locks = redis.call('EXISTS', keys.locks_of(process)) == 1
+  cycle.paused = paused_queues(keys, cycle.problems)
+end
 move_all(keys, process, cycle.queues, ARGV, first, moves)
 local codes = finish_all(keys, cycle, ARGV, starts)
 if #free > 0 then pop_all(keys, cycle, queues) end

@@ -1,11 +1,11 @@
-"""One exchange with Redis: outcomes in, jobs out. Typed calls of ``cycle.lua`` and ``reconcile.lua``.
+"""One exchange with Redis: outcomes in, jobs out. Typed calls of ``cycle.lua`` and its sisters.
 
 Owns the sequence numbers of one membership, which make an exchange safe to repeat. Decides nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, cast
@@ -17,7 +17,7 @@ from trioaction.resque.keys import Keys, queues_word
 from trioaction.resque.payload import js_date
 from trioaction.work.rates import Limit
 
-CYCLE, RECONCILE = (Script(__file__, name) for name in ("cycle.lua", "reconcile.lua"))
+CYCLE, RECONCILE, RELABEL = (Script(__file__, name) for name in ("cycle.lua", "reconcile.lua", "relabel.lua"))
 MAX_ITEMS = 500
 """Outcomes, and free slots, of one exchange."""
 MAX_BYTES = 1024 * 1024
@@ -28,6 +28,7 @@ class Fenced(TrioactionError):
     """The record of this process is gone: others have its jobs."""
 
 
+_NO_ROOMS: Mapping[str, int] = {}
 Place = int | str
 """Where a process has a job: in a slot, ``3``, or parked, ``"p3"``, while it waits for its children."""
 
@@ -135,7 +136,8 @@ class Cycle:
         self._transport = transport
         self._namespace = keys.namespace
         self._process = process
-        self._queues = queues
+        self.queues = queues
+        """Those that the workers of the process are called after, and that it takes jobs from."""
         self._lease_ms = lease_ms
         self._limits = limits
         self._sequence = 0
@@ -150,10 +152,12 @@ class Cycle:
         *,
         moves: Sequence[Move] = (),
         queues: Sequence[str] | None = None,
+        rooms: Mapping[str, int] = _NO_ROOMS,
     ) -> Exchange:
         """Hand in moves, then outcomes, and fill free slots; ``now`` in Unix seconds. A checkpoint.
 
-        Jobs come from ``queues``, if they are given, in place of all queues of the process.
+        Jobs come from ``queues``, if they are given, in place of all queues of the process, and no more
+        than ``rooms`` says of a queue that is in it.
         Raises Fenced, ConnectionLost, or the server's error. After the latter two, and after cancellation,
         it may have been done or not: `reconcile` before the next exchange.
         """
@@ -166,13 +170,15 @@ class Cycle:
                 self._sequence,
                 self._date(now),
                 self._last_queue,
-                queues_word(self._queues),
+                queues_word(self.queues),
             ),
-            *(len(moves), len(outcomes), len(free), len(self._limits) if free else 0),
+            *(len(moves), len(outcomes), len(free), len(self._limits) + len(rooms) if free else 0),
         ]
         if free:
             for limit in self._limits:
                 args += limit
+            for queue, room in rooms.items():
+                args += ("room", queue, max(room, 0), 0)
         for move in moves:
             args += move
         for outcome in outcomes:
@@ -180,7 +186,7 @@ class Cycle:
             args.append(len(words))
             args += words
         args += sorted(free, reverse=True)
-        args += self._queues if queues is None else queues
+        args += self.queues if queues is None else queues
         reply = await self._answer(CYCLE, args)
         self._last_queue = reply[3]
         return Exchange(
@@ -200,9 +206,20 @@ class Cycle:
         """
         self._sequence += 1
         words = [word for move in moves for word in move] + [word for pair in running for word in pair]
-        head = (self._namespace, self._process, self._lease_ms, self._sequence, queues_word(self._queues))
+        head = (self._namespace, self._process, self._lease_ms, self._sequence, queues_word(self.queues))
         reply = await self._answer(RECONCILE, (*head, len(moves), *words))
         return Reconciled(frozenset(_place(place) for place in reply[1]), reply[2])
+
+    async def relabel(self, queues: Sequence[str]) -> None:
+        """Take jobs from other queues from now on, and call the workers after them. A checkpoint.
+
+        Raises as `exchange`; may be repeated. When cancelled the workers may be called so, while jobs come
+        from the former queues.
+        """
+        self._sequence += 1
+        head = (self._namespace, self._process, self._lease_ms, self._sequence, queues_word(queues))
+        await self._answer(RELABEL, head)
+        self.queues = queues
 
     async def _answer(self, script: Script, args: Sequence[bytes | str | int]) -> list[Any]:
         reply = cast("list[Any]", await script.run(self._transport, (), args, retry=True))

@@ -1,5 +1,4 @@
--- What the end of a job does elsewhere: in the statistics, in the failed list, among the retries, to a recurring action's
--- guard.
+-- What the end of a job does elsewhere: in the statistics, in the failed list, among the retries.
 
 local function count_all(keys, cycle)
   for name, count in pairs({processed = cycle.completed, failed = cycle.failed, cancelled = cycle.cancelled}) do
@@ -20,12 +19,4 @@ local function keep_retry(keys, cycle, element, due)
   if type(redis.pcall('ZADD', keys.retry, due, element)) == 'number' then return end
   redis.call('RPUSH', keys.stranded_jobs, element)
   cycle.problems[#cycle.problems + 1] = keys.retry
-end
-
--- The next run of a recurring action may start when this one has ended for good.
-local function guard_until(keys, action, job_id, delay)
-  local guard = redis.pcall('GET', keys.guard(action))
-  local id, ttl = string.match(type(guard) == 'string' and guard or '', '^(%S+) (%d+)$')
-  if id ~= job_id then return end
-  if delay then redis.call('PEXPIRE', keys.guard(action), ttl + delay) else redis.call('DEL', keys.guard(action)) end
 end

@@ -6,6 +6,8 @@
 -- failed entry).
 -- include: ../fanout/void.lua
 -- include: effects.lua
+-- include: guard.lua
+-- include: job_locks.lua
 -- include: suspects.lua
 
 -- Where the outcomes begin, behind their numbers of words, and what comes behind the last one.
@@ -32,6 +34,7 @@ local function finish(keys, cycle, words, from, entry)
   local size, place = tonumber(words[from - 1]), words[from]
   if cycle.ended[place] or not has_token(entry, words[from + 1]) then return 'unknown' end
   cycle.ended[place] = true
+  if cycle.has_locks then release_lock(keys, cycle.process, place, cycle.touched) end
   if cycle.wary then forget_deaths(keys, (select(3, inflight_parts(entry)))) end
   local failure, child, action = words[from + 2], size > 3 and words[from + 3] or '', size > 6 and words[from + 6] or ''
   local delay = size > 8 and tonumber(words[from + 10]) or nil

@@ -1,6 +1,7 @@
 -- Moves jobs between the places of a process: a slot is "3", and "p3" the place of a job that is parked: it waits for children
 -- of its own, and its slot is free for others. Each place is a worker; those of parked jobs are registered while they are used.
 -- include: inflight.lua
+-- include: job_locks.lua
 
 local function is_parked(place)
   return string.byte(place) == 112 -- "p"
@@ -36,6 +37,7 @@ local function move(keys, process, queues, from, token, to)
   local old, new = process .. '-' .. from, process .. '-' .. to
   redis.call('HSET', inflight, to, entry)
   redis.call('HDEL', inflight, from)
+  move_lock(keys, process, from, to)
   if is_parked(to) then enter_place(keys, process, queues, new) end
   local record = redis.pcall('GET', keys.working_on(old, queues))
   if type(record) == 'string' then redis.call('SET', keys.working_on(new, queues), renamed(record, old, new)) end

@@ -40,10 +40,13 @@ from trioaction.meter import UNKNOWN
 from trioaction.outcome import Outcome
 from trioaction.resque.keys import worker_name
 from trioaction.resque.payload import Job, action_of, child_of, decode, failed_entry, next_attempt
+from trioaction.work.admission import Admission
 from trioaction.work.cycle import Completion, Place, Popped
 from trioaction.work.notes import Notes
 from trioaction.work.retries import retry_in
 from trioaction.work.slot import Slot
+
+_UNLOCKABLE = JobError("The key of the lock that the job needs is no text in Redis: delete or rename it")
 
 
 class Performer:
@@ -64,6 +67,7 @@ class Performer:
         chance: Callable[[], float] = random.random,
         events: Events | None = None,
         notes: Notes | None = None,
+        admission: Admission | None = None,
     ) -> None:
         self._executor = executor
         self._process = process
@@ -73,24 +77,28 @@ class Performer:
         self._chance = chance
         self._events = events or Events()
         self._notes = notes or Notes()
+        self._admission = admission
 
-    async def perform(self, popped: Popped, slot: Slot) -> Completion:
-        """Run a job to its end. A checkpoint if the action is one.
+    async def perform(self, popped: Popped, slot: Slot) -> Completion | None:
+        """Run a job to its end. A checkpoint if the action is one, or if its job needs a lock.
 
+        None if the job has to wait for its lock: it is not in flight any more.
         When cancelled the job has not finished: it stays in flight, or was told to end (`stopped`).
         """
         try:
-            job = decode(popped.raw)
+            job = decode(popped.raw, self._positional)
         except JobError as error:
             self._events.tell(UNREADABLE_JOB, queue=popped.queue, error=error.message)
             return self._unreadable(popped, slot.place, error)
-        if popped.deaths is not None and self.gives_up(popped):
-            error = PoisonJob(popped.deaths)
-            self._events.tell(POISON_JOB, action=job.action, queue=popped.queue, deaths=popped.deaths)
-            return self._completion(popped, slot, job, Outcome(error=error, exception=error))
-        expired = self._expired(popped, job)
-        if expired is not None:
-            return self._completion(popped, slot, job, Outcome(error=expired, exception=expired))
+        if self._admission is not None and self._admission.concerns(job.action):
+            answer = await self._admission.ask(popped, slot.place, job, _recurring(job))
+            if answer == "wrongtype":
+                return self._completion(popped, slot, job, Outcome(error=_UNLOCKABLE, exception=_UNLOCKABLE))
+            if answer != "begun":
+                return None
+        refused = self._refusal(popped, job)
+        if refused is not None:
+            return self._completion(popped, slot, job, Outcome(error=refused, exception=refused))
         outcome = await self._executor.execute(
             job.action, job.inputs, self._connection(popped, job), deadline=slot
         )
@@ -110,7 +118,7 @@ class Performer:
         """What a job comes to that was told to end, and did; also an event, if its thread goes on."""
         if slot.stopped == "cancelled":
             return self.cancelled(popped, slot.place), slot.thread and slot.thread.lingering
-        job = decode(popped.raw)
+        job = decode(popped.raw, self._positional)
         connection = self._connection(popped, job)
         outcome = self._executor.overdue(
             job.action, job.inputs, connection, seconds=slot.seconds, thread=slot.thread
@@ -124,6 +132,13 @@ class Performer:
         self._events.tell(CHILD_CANCELLED, action=action, fan_out=child.fan_out_id)
         return Completion(place, popped.token, fan_out=child.fan_out_id, child_index=child.index)
 
+    def _refusal(self, popped: Popped, job: Job) -> PoisonJob | JobExpired | None:
+        """Why the job is not even tried."""
+        if popped.deaths is None or not self.gives_up(popped):
+            return self._expired(popped, job)
+        self._events.tell(POISON_JOB, action=job.action, queue=popped.queue, deaths=popped.deaths)
+        return PoisonJob(popped.deaths)
+
     def _expired(self, popped: Popped, job: Job) -> JobExpired | None:
         """Why the job is not run, if it is too late for it; asked before each attempt."""
         now = self._clock() * 1000
@@ -132,6 +147,12 @@ class Performer:
         late = round((now - job.expires_at) / 1000, 3)
         self._events.tell(JOB_EXPIRED, action=self._known(job.action), queue=popped.queue, late=late)
         return JobExpired(late)
+
+    def _positional(self, action: str) -> tuple[str, ...]:
+        """The names of inputs for arguments that other programs give by position."""
+        registry = self._executor.registry
+        task = registry.get(action).task if action in registry else None
+        return () if task is None else tuple(task.positional)
 
     def _known(self, action: str) -> str:
         """The action as a label: anybody may push a job with any name."""
@@ -235,5 +256,11 @@ def _can_go_back(queue: str) -> bool:
 
 
 def _recurring(job: Job) -> tuple[str, str]:
-    """The action and the job id of what may be a run of a recurring action."""
-    return ("", "") if job.job_id is None else (job.action, job.job_id)
+    """The guard and the job id of what may be a run of a recurring action.
+
+    The id of a run of one of several schedules begins with its name.
+    """
+    if job.job_id is None:
+        return "", ""
+    schedule, named, _ = job.job_id.rpartition(".")
+    return f"{job.action}#{schedule}" if named else job.action, job.job_id

@@ -45,10 +45,13 @@ local function pop_raw(keys, cycle, queue, most)
   return redis.pcall('LPOP', keys.queue(queue), most)
 end
 
--- Pops at most `most` jobs of a queue; how many there were, with dropped ones (none, too, if its key is no list, or if the
--- first one must wait for a limit).
+-- Pops at most `most` jobs of a queue; how many there were, with dropped ones (none, too, if it is paused, if its key is no
+-- list, or if the first one must wait for a limit).
 local function pop_some(keys, cycle, queue, most)
-  local raws = pop_raw(keys, cycle, queue, math.min(portion(cycle, most), room_of(keys, cycle, queue)))
+  if cycle.paused and cycle.paused(queue) then return 0 end
+  local places = places_of(cycle.limits, queue)
+  if places <= 0 then return 0 end
+  local raws = pop_raw(keys, cycle, queue, math.min(portion(cycle, most), places, room_of(keys, cycle, queue)))
   if not raws then return 0 end
   if raws.err then
     cycle.problems[#cycle.problems + 1] = keys.queue(queue)

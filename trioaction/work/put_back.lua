@@ -1,8 +1,7 @@
 -- Puts jobs in flight back at the head of their queues, in the order in which they were popped; children that nobody wants
 -- any more have ended with that.
--- include: ../fanout/void.lua
--- include: ../fanout/account.lua
 -- include: ../fanout/started.lua
+-- include: ends_here.lua
 -- include: move.lua
 
 -- All jobs of a process as a list of {place, parked, token, queue, raw}, the last popped first. What is no job is passed over.
@@ -25,23 +24,13 @@ local function jobs_in_flight(inflight)
   return jobs
 end
 
--- Is it a child that ends here? `touched` gets the id of its fan-out in any case.
-local function ends_here(keys, raw, touched)
-  local id, index = child_of(raw)
-  if not id then return false end
-  if not is_void(keys, id) then
-    clear_started(keys, id, index, touched)
-    return false
-  end
-  account(keys, id, index, 'cancelled', '', touched)
-  redis.pcall('INCR', keys.stat('cancelled'))
-  return true
-end
-
 -- Puts one of them back; jobs_in_flight's order brings the first popped to the very head. Where its queue is no
 -- list any more it goes to a list of ours, and the queue's key into `problems`. `touched` is for touch_all() and tell_all().
 local function put_back(keys, process, queues, job, problems, touched)
-  if not ends_here(keys, job.raw, touched) then
+  release_lock(keys, process, job.place, touched)
+  local id, index = child_of(job.raw)
+  if not id or not ends_here(keys, id, index, touched) then
+    if id then clear_started(keys, id, index, touched) end
     redis.pcall('SADD', keys.queues, job.queue)
     local pushed = redis.pcall('LPUSH', keys.queue(job.queue), job.raw)
     if type(pushed) == 'table' then

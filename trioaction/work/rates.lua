@@ -1,12 +1,13 @@
--- Rate limits over the whole fleet: how many jobs of a queue, or of an action, may start in any window of some ms.
+-- Rate limits over the whole fleet: how many jobs of a queue, or of an action, may start in any window of some ms. And how
+-- many of a queue this process has room for.
 -- include: ../resque/action_of.lua
 -- include: starts.lua
 
--- `count` limits as four words each: "queue" or "action", its name, starts, ms. False for none. They may be many, of which an
--- exchange meets few: the others are only known by where they are.
+-- `count` limits as four words each: "queue" or "action", its name, starts, ms; or "room", a queue, jobs, 0. False for none.
+-- They may be many, of which an exchange meets few: the others are only known by where they are.
 local function limits_from(words, first, count)
   if count == 0 then return false end
-  local limits = {queue = {}, action = {}, of_raw = {}, met = {}, words = words}
+  local limits = {queue = {}, action = {}, room = {}, of_raw = {}, met = {}, words = words}
   for at = first, first + 4 * (count - 1), 4 do limits[words[at]][words[at + 1]] = at end
   limits.of_actions = next(limits.action) ~= nil
   return limits
@@ -39,7 +40,13 @@ local function wait_for(cycle, limit)
   cycle.wait = math.min(cycle.wait or wait, wait)
 end
 
--- How many jobs of a queue may start now.
+-- How many jobs of a queue this process has room for.
+local function places_of(limits, queue)
+  local at = limits and limits.room[queue]
+  return at and tonumber(limits.words[at + 2]) or math.huge
+end
+
+-- How many jobs of a queue may start now, as far as its rate goes.
 local function room_of(keys, cycle, queue)
   local limit = cycle.limits and limit_of(keys, cycle.limits, 'queue', queue)
   if not limit then return math.huge end
@@ -54,6 +61,8 @@ end
 
 -- These jobs of a queue have got slots.
 local function count_starts(limits, queue, raws)
+  local room = limits.room[queue]
+  if room then limits.words[room + 2] = tonumber(limits.words[room + 2]) - #raws end
   count_start(limits.queue[queue], #raws)
   if not limits.of_actions then return end
   for _, raw in ipairs(raws) do count_start(limits.of_raw[raw], 1) end

@@ -17,14 +17,14 @@ from trioaction.events import EXCHANGE_FAILED, KEY_OF_WRONG_TYPE, RECONCILED, SU
 from trioaction.fanout.parking import CURRENT_PARKING
 from trioaction.fanout.store import Store
 from trioaction.resque.payload import action_of
-from trioaction.work.appetite import Appetite
+from trioaction.work.admission import Admission
 from trioaction.work.cancelling import Cancelling
 from trioaction.work.crew import Crew
-from trioaction.work.cycle import MAX_BYTES, MAX_ITEMS, Completion, Cycle, Exchange, Fenced, Popped
+from trioaction.work.cycle import MAX_ITEMS, Completion, Cycle, Fenced, Popped
+from trioaction.work.lookout import Lookout
 from trioaction.work.outbox import Outbox
 from trioaction.work.parking import SlotParking
 from trioaction.work.performer import Performer
-from trioaction.work.rates import Room
 from trioaction.work.slot import Slot
 from trioaction.work.slots import Slots
 from trioaction.work.suspect import Suspect
@@ -40,6 +40,16 @@ class Shift:
     def __init__(self, crew: Crew, process: str) -> None:
         self._crew = crew
         self._process = process
+        self._admission = Admission(
+            crew.transport,
+            crew.keys,
+            process,
+            lambda: self._cycle.queues,
+            lease_ms=crew.membership.lease_ms,
+            terms=crew.terms,
+            clock=crew.clock,
+            events=crew.events,
+        )
         self._performer = Performer(
             crew.executor,
             process,
@@ -48,6 +58,7 @@ class Shift:
             clock=crew.clock,
             events=crew.events,
             notes=crew.notes,
+            admission=self._admission,
         )
         member = (crew.keys, process, crew.settings.queues, crew.membership.lease_ms)
         self._cycle = Cycle(crew.transport, *member, limits=crew.limits)
@@ -62,10 +73,11 @@ class Shift:
         )
         # half of the slots at a time: the one half runs while Redis fills the other
         self._share = min(MAX_ITEMS, (crew.settings.concurrency + 1) // 2)
+        self._lookout = Lookout(crew.bell, crew.quiet, self._wake)
         self._suspect = Suspect()
-        self._room = Room()
         self._outbox = Outbox(crew.tally, crew.events)
         self._cancelling = Cancelling(Store(crew.transport, crew.keys), self._wake)
+        self._timed = (self._suspect, self._slots.crowd, self._cancelling, self._lookout.room)
         self._nursery: trio.Nursery | None = None
         self._scope = trio.CancelScope()
         self._woken = trio.Event()
@@ -75,11 +87,6 @@ class Shift:
         """Is what runs being cancelled, because the grace period is over?"""
         self._all_ended = False
         """Is there no task any more that could run a job?"""
-        self._hungry = True
-        self._looked_at: list[str] | None = None
-        """The queues of the last look, if it was not at all of them."""
-        self._listening = False
-        self._appetite = Appetite()
         self._generation = crew.transport.generation
         self._in_doubt = False
         self._pause = FIRST_PAUSE
@@ -94,19 +101,19 @@ class Shift:
     @property
     def _wants(self) -> bool:
         """Is there reason to look for jobs?"""
-        hungry = self._hungry and not self._stopping and not self._crew.quiet.on
+        hungry = self._lookout.hungry and not self._stopping and not self._crew.quiet.on
         return hungry and self._suspect.job is None
 
     @property
     def _sources(self) -> list[str] | None:
         """The queues to take jobs from; None is all."""
-        return self._slots.sources(self._crew.settings.queues)
+        return self._slots.sources(self._cycle.queues)
 
     @property
     def _may_start_suspect(self) -> bool:
         if not self._suspect.waits or self._closing:
             return False
-        return not self._slots.runs_any or self._suspect.is_overlong
+        return not self._slots.running or self._suspect.is_overlong
 
     async def run(self, draining: trio.Event) -> None:
         """Work until fenced, or until drained: no new jobs, and the grace period for those that run.
@@ -120,8 +127,9 @@ class Shift:
         with self._scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._slots.deadlines.watch, self._slots.all)
-                nursery.start_soon(self._listen)
-                nursery.start_soon(self._resume_after_quiet)
+                nursery.start_soon(self._lookout.listen)
+                nursery.start_soon(self._lookout.resume_after_quiet)
+                nursery.start_soon(self._admission.renew)
                 nursery.start_soon(self._notice_reconnects)
                 nursery.start_soon(self._dispatch)
                 await self._run_slots(draining)
@@ -169,7 +177,10 @@ class Shift:
         while not slot.stopped:
             job = await slot.taken()
             completion = await self._performer.perform(job, slot)
-            self._ended(slot, completion)
+            if completion is None:
+                self._gone(slot)
+            else:
+                self._ended(slot, completion)
             self._slots.release(slot)
 
     async def _end_stopped(self, slot: Slot, job: Popped) -> None:
@@ -187,28 +198,19 @@ class Shift:
             self._ended(slot, self._performer.cancelled(job, slot.place))
 
     def _ended(self, slot: Slot, completion: Completion) -> None:
+        self._outbox.outcomes.append(completion)
+        self._gone(slot)
+
+    def _gone(self, slot: Slot) -> None:
+        """The job is not in the slot any more; if it has no outcome, it is not in flight either."""
         if slot.job is self._suspect.job:
             self._suspect.drop()
         if self._slots.parked:
             self._slots.left(slot)
         slot.job = None
-        self._outbox.outcomes.append(completion)
+        if self._crew.settings.queue_concurrency:
+            self._lookout.hungry = True  # its queue may have more, for which there was no room
         self._woken.set()
-
-    async def _listen(self) -> None:
-        while True:
-            await self._crew.bell.wait()
-            delay = self._appetite.delay()
-            if delay:
-                await trio.sleep(delay)
-            self._hungry = True
-            self._wake()
-
-    async def _resume_after_quiet(self) -> None:
-        while True:
-            await self._crew.quiet.ended()
-            self._hungry = True
-            self._wake()
 
     async def _notice_reconnects(self) -> None:
         """At rest nothing else wakes the dispatcher soon: the doorbell has a connection of its own."""
@@ -217,6 +219,8 @@ class Shift:
             await trio.sleep(self._crew.settings.heartbeat)
             if transport.generation != self._generation:
                 self._wake()
+            if self._crew.queues.now != self._cycle.queues:
+                self._wake()
             if not transport.connected or self._pause >= LONGEST_PAUSE:
                 self._slots.let_go()
 
@@ -224,6 +228,9 @@ class Shift:
         while True:
             if self._in_doubt or self._crew.transport.generation != self._generation:
                 await self._carefully(self._reconcile)
+                continue
+            if self._crew.queues.now != self._cycle.queues:
+                await self._carefully(self._relabel)
                 continue
             if self._cancelling.unsure and trio.current_time() >= self._cancelling.until:
                 await self._look_for_cancelled()
@@ -248,16 +255,19 @@ class Shift:
         elif self._slots.in_line and not self._closing:
             self._slots.seat({outcome.slot for outcome in self._outbox.outcomes})
         self._slots.crowd.tend()
-        if self._looked_at is not None and self._looked_at != self._sources:
-            self._hungry, self._looked_at = True, None
-        self._hungry |= self._room.there_is()
+        self._lookout.tend(self._sources)
 
     async def _sleep(self) -> None:
         """Wait for an outcome, a free slot, the doorbell or the end."""
         if self._all_ended or (self._stopping and not self.running):
             self._drained.set()
         self._woken = trio.Event()
-        times = (self._suspect.until, self._slots.crowd.until, self._cancelling.until, self._room.until)
+        times = (
+            self._suspect.until,
+            self._slots.crowd.until,
+            self._cancelling.until,
+            self._lookout.room.until,
+        )
         with trio.move_on_at(min(times)):
             await self._woken.wait()
 
@@ -285,10 +295,10 @@ class Shift:
             free = self._slots.crowd.portion(free)
         self._in_doubt = True  # until there is an answer
         if free:
-            self._hungry = False  # before the look: a ring from now on asks for another one
-            self._looked_at = sources
+            self._lookout.looks(sources)
         now = self._crew.clock()
-        reply = await self._cycle.exchange(outcomes, free, now, moves=moves, queues=sources)
+        rooms = self._slots.rooms(self._crew.settings.queue_concurrency)
+        reply = await self._cycle.exchange(outcomes, free, now, moves=moves, queues=sources, rooms=rooms)
         self._in_doubt = False
         del self._slots.moves[: len(moves)]
         self._outbox.acknowledged(reply.codes)
@@ -296,7 +306,7 @@ class Shift:
         for job in reply.popped:
             self._take(job)
         if free:
-            await self._digest(reply, len(free))
+            await self._lookout.looked(reply, len(free))
 
     def _take(self, job: Popped) -> None:
         if job.deaths is not None and not self._performer.gives_up(job):
@@ -330,26 +340,10 @@ class Shift:
                 self._told.add(key)
                 self._crew.events.tell(KEY_OF_WRONG_TYPE, key=key)
 
-    async def _digest(self, reply: Exchange, free: int) -> None:
-        """Decide from what a look found whether to look again at once, or to wait for the doorbell."""
-        size = sum(len(job.raw) for job in reply.popped)
-        full = len(reply.popped) == free or size >= MAX_BYTES or reply.cut
-        self._appetite.looked(found=bool(reply.popped) or reply.cut, full=full)
-        self._room.looked(reply.wait, self._appetite.delay())
-        if full:
-            self._hungry = True
-            if self._listening and self._appetite.busy:
-                self._listening = False
-                await self._crew.bell.disarm()
-        elif not self._listening:
-            await self._arm()
-
-    async def _arm(self) -> None:
-        """Listen, and look once more: nobody told us of what came in between."""
-        self._listening = self._hungry = True
-        await self._crew.bell.arm()
-        if not self._crew.bell.armed:
-            self._crew.bell.ring()  # so that its next wait is a short one
+    async def _relabel(self) -> None:
+        self._in_doubt = True  # until there is an answer
+        await self._cycle.relabel(self._crew.queues.now)
+        self._in_doubt, self._lookout.hungry = False, True
 
     async def _reconcile(self) -> None:
         generation = self._crew.transport.generation
@@ -361,7 +355,7 @@ class Shift:
         waiting = [(outcome.slot, outcome.token) for outcome in outcomes]
         reconciled = await self._cycle.reconcile(running + waiting, moves=moves)
         self._generation, self._in_doubt = generation, False
-        self._hungry = self._cancelling.unsure = True
+        self._lookout.hungry = self._cancelling.unsure = True
         held = reconciled.held
         del self._slots.moves[: len(moves)]
         self._outbox.keep_held(len(outcomes), held)

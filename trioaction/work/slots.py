@@ -9,7 +9,8 @@ which stay here until it has them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import trio
@@ -103,9 +104,16 @@ class Slots:
         return [slot for slot in self.all if slot.job is not None]
 
     @property
-    def runs_any(self) -> bool:
-        """Does any job run that is not parked?"""
-        return any(slot.job is not None and slot not in self.parked for slot in self.all)
+    def running(self) -> list[Slot]:
+        """Those with a job that has not finished and is not parked."""
+        return [slot for slot in self.all if slot.job is not None and slot not in self.parked]
+
+    def rooms(self, limits: Mapping[str, int]) -> dict[str, int]:
+        """How many more jobs of a queue may run at once, for each that has a limit."""
+        if not limits:
+            return {}
+        running = Counter(slot.job.queue for slot in self.running if slot.job is not None)
+        return {queue: most - running[queue] for queue, most in limits.items()}
 
     @property
     def in_line(self) -> int:
