@@ -169,8 +169,8 @@ CHILDREN = Promise(
         Guard(
             "failed entries have no fields of ours",
             "resque/payload.py",
-            "is_ours = b'\"_' in raw or _EXPIRES_AT in raw",
-            "is_ours = _EXPIRES_AT in raw",
+            "            return bare(text) if has_ours else text\n",
+            "            return text\n",
             (PAYLOAD,),
         ),
     ),

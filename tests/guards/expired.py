@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from guards.mutation import Guard, Promise
-from guards.suites import EXPIRY, LIFETIMES, PAYLOAD
+from guards.suites import EXPIRY, LIFETIMES
 
 EXPIRED = Promise(
     "A job that is too late does not run",
@@ -46,22 +46,22 @@ EXPIRED = Promise(
         Guard(
             "what another program wrote there is no moment",
             "resque/payload.py",
-            "type(expires_at) is int and expires_at > 0",
-            "expires_at",
+            "expires_at = moment if is_moment(moment) else None",
+            "expires_at = moment",
             (LIFETIMES,),
         ),
         Guard(
             "a job without fields of ours has its moment too",
             "resque/payload.py",
-            "return Job(action, inputs, expires_at=expires_at)",
-            "return Job(action, inputs)",
+            "return Job(action, first, expires_at=expires_at)",
+            "return Job(action, first)",
             (LIFETIMES,),
         ),
         Guard(
             "the next attempt has the moment of the first",
-            "resque/payload.py",
-            "head | {key: value for key, value in element.items() if key not in head}",
-            "head",
+            "resque/own_fields.py",
+            "    text = _first_attempt(text, _RETRY.__contains__)\n",
+            "    text = bare(text)\n",
             (LIFETIMES,),
         ),
         Guard(
@@ -109,20 +109,20 @@ EXPIRED = Promise(
         Guard(
             "a recurring run has its time from when it was due",
             "work/recurring.py",
-            "else ran.last + recurrence.lifetime",
-            "else turn.now + recurrence.lifetime",
+            "element_of(recurrence, job_id, ran.last)",
+            "element_of(recurrence, job_id, turn.now)",
             (EXPIRY,),
         ),
         Guard(
             "what is put back by hand has all the time",
-            "resque/payload.py",
-            "    element.pop(EXPIRES_AT, None)\n",
-            "",
-            (LIFETIMES, PAYLOAD),
+            "resque/own_fields.py",
+            "return edited(text, removed(text, parts, lambda part: part.key == EXPIRES_AT))",
+            "return text",
+            (LIFETIMES,),
         ),
         Guard(
             "an expiry is checked at the start",
-            "declaration.py",
+            "task_declaration.py",
             "(_is_between(seconds, 0, LONGEST_BACKOFF) and seconds > 0)",
             "_is_between(seconds, 0, LONGEST_BACKOFF)",
             (LIFETIMES,),
@@ -130,8 +130,8 @@ EXPIRED = Promise(
         Guard(
             "what failed has no moment that nobody asked for again",
             "resque/payload.py",
-            "is_ours = b'\"_' in raw or _EXPIRES_AT in raw",
-            "is_ours = b'\"_' in raw",
+            'has_ours = "_" in text or',
+            "has_ours = '\"_' in text or",
             (LIFETIMES, "-k", "failed_entry"),
         ),
     ),

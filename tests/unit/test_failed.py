@@ -49,6 +49,12 @@ def test_our_own_entries_are_read() -> None:
     assert failed_at(raw) == AT
 
 
+def test_the_job_in_an_entry_may_be_one_that_we_cannot_run() -> None:
+    now = datetime.fromtimestamp(AT, UTC)
+    for job in (b'{"class":"a","args":["\\ud800"]}', b'{"class":"a","args":[%s]}' % (b"9" * 5000)):
+        assert failed_at(failed_entry(job, worker="w", queue="q", error=ValueError("x"), now=now)) == AT
+
+
 @pytest.mark.parametrize(
     "raw",
     [

@@ -12,15 +12,21 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from trioaction.errors import ActionCrashed, InvalidInput, JobError, PayloadTooLarge
+from trioaction.resque.js_json import dumps
 from trioaction.resque.payload import (
     MAX_ELEMENT,
     MAX_TRACE_LINES,
     Child,
+    action_of,
+    args_text,
+    child_of,
     decode,
     encode,
     encode_value,
     failed_entry,
     js_date,
+    next_attempt,
+    payload_of_failed,
     refuse_reserved,
 )
 
@@ -42,7 +48,8 @@ def test_a_job_is_read_as_it_was_written(
 ) -> None:
     raw = encode(action, queue, inputs, child=child, job_id=job_id)
     job = decode(raw)
-    assert (job.action, job.inputs, job.child, job.job_id) == (action, inputs, child, job_id)
+    as_javascript_has_it = json.loads(dumps(inputs))  # 1e20 is a whole number there
+    assert (job.action, job.inputs, job.child, job.job_id) == (action, as_javascript_has_it, child, job_id)
     assert json.loads(raw)["queue"] == queue
 
 
@@ -50,6 +57,20 @@ def test_an_element_has_the_bytes_that_node_resque_writes() -> None:
     raw = encode("echo:test", "math", {"a": 1, "u": "é/x", "l": [], "n": 12345678901234567890})
     assert raw == (
         '{"class":"echo:test","queue":"math","args":[{"a":1,"u":"é/x","l":[],"n":12345678901234567890}]}'.encode()
+    )
+
+
+def test_an_element_has_the_numbers_and_the_order_of_keys_that_javascript_has() -> None:
+    raw = encode("a", "q", {"b": 1.0, "2": [1e16, -0.0], "1": 1e-7}, expires_at=5)
+    assert raw == (
+        b'{"class":"a","queue":"q","args":[{"1":1e-7,"2":[10000000000000000,0],"b":1}],"expires_at":5}'
+    )
+
+
+def test_not_even_keys_that_javascript_moves_come_before_ours() -> None:
+    raw = encode("a", "q", {"b": 1, "2": 2.0}, child=Child(ID, 7))
+    assert raw == (
+        b'{"class":"a","queue":"q","args":[{"_fanOutId":"%s","_fanOutIndex":7,"2":2,"b":1}]}' % ID.encode()
     )
 
 
@@ -178,6 +199,163 @@ def test_a_failed_entry_names_the_error_and_shows_the_end_of_a_long_trace() -> N
     assert "ActionCrashed" in entry["backtrace"][-1]
 
 
+# other producers' jobs
+
+
+def names(action: str) -> tuple[str, ...]:
+    return {"mail": ("to", "subject")}.get(action, ())
+
+
+@pytest.mark.parametrize(
+    ("args", "inputs"),
+    [
+        ([], {}),
+        ([{"to": "a", "x": 1}], {"to": "a", "x": 1}),
+        (["a"], {"to": "a"}),
+        (["a", None], {"to": "a", "subject": None}),
+        ([{"to": "a"}, {"b": 1}], {"to": {"to": "a"}, "subject": {"b": 1}}),
+        ([["a"]], {"to": ["a"]}),
+        (["a", {"_attempt": 2, "_jobId": "x"}], {"to": "a"}),
+        ([{"n": 1}, {"_attempt": 2, "_jobId": "x", "_added": 1}], {"n": 1}),
+        ([{"_attempt": 2, "_jobId": "x"}], {}),
+        ([{"_attempt": 2, "n": 1}], {"n": 1}),
+    ],
+)
+def test_arguments_that_are_not_one_object_get_names_by_their_place(
+    args: list[Any], inputs: dict[str, Any]
+) -> None:
+    assert decode(json.dumps({"class": "mail", "args": args}).encode(), names).inputs == inputs
+
+
+def test_more_arguments_than_names_are_refused() -> None:
+    with pytest.raises(JobError, match="3 arguments, and mail takes at most 2 by their place: to, subject"):
+        decode(b'{"class":"mail","args":[1,2,3]}', names)
+
+
+@pytest.mark.parametrize("positional", [None, names])
+def test_arguments_without_names_are_refused_with_a_hint(positional: Any) -> None:
+    with pytest.raises(JobError, match=r"one object, .* Task\(positional=\[...\]\) gives them names"):
+        decode(b'{"class":"other","args":[1]}', positional)
+
+
+def test_what_the_attempt_is_stands_in_our_own_object_or_in_the_callers() -> None:
+    for args in ([1, {"_attempt": 3, "_jobId": "x"}], [{"_jobId": "x", "_attempt": 3, "n": 1}]):
+        job = decode(json.dumps({"class": "mail", "args": args}).encode(), names)
+        assert (job.attempt, job.job_id, job.child) == (3, "x", None)
+
+
+def test_a_child_is_known_by_its_first_argument_as_scripts_know_it() -> None:
+    raw = b'{"class":"mail","args":[{"_fanOutId":"%s","_fanOutIndex":1,"a":2},3]}' % ID.encode()
+    assert child_of(raw) == Child(ID, 1)
+    assert (decode(raw, names).child, decode(raw, names).inputs) == (
+        Child(ID, 1),
+        {"to": {"a": 2}, "subject": 3},
+    )
+
+
+UNRUNNABLE = [
+    b'{"class":"a:b","args":[{"t":"\\ud800"}]}',
+    b'{"class":"a:b","args":[%s]}' % (b"1" * 5000),
+    b'{"class":"a:b","args":[%s%s]}' % (b"[" * 300, b"]" * 300),
+]
+"""JSON for JavaScript that we refuse to run."""
+
+
+@pytest.mark.parametrize("raw", UNRUNNABLE, ids=["half a pair", "digits", "depth"])
+def test_a_job_that_only_others_can_read_is_known_by_its_class_and_keeps_its_bytes(raw: bytes) -> None:
+    with pytest.raises(JobError, match="The job of a:b has what we cannot read: "):
+        decode(raw)
+    assert action_of(raw) == "a:b"
+    entry = failed_entry(raw, worker="w", queue="q", error=ValueError("x"), now=NOW)
+    assert b'"payload":' + raw + b"," in entry
+    assert payload_of_failed(entry) == raw
+
+
+def test_what_only_looks_like_a_field_of_ours_stays_where_it_is() -> None:
+    text = b'"\\"_jobId\\":1, \\"expires_at\\":2"'
+    raw = b'{"class":"a","args":[ {"t":%s,"_x":{"_jobId":1}} ],"expires_at":"x"}' % text
+    entry = failed_entry(raw, worker="w", queue="q", error=ValueError("x"), now=NOW)
+    assert payload_of_failed(entry) == raw
+
+
+def test_all_that_is_ours_in_a_failed_entry_is_as_javascript_writes_it() -> None:
+    entry = failed_entry(
+        b"{}", worker="w\ud800", queue="\ud83d\ude00", error=ValueError("\x7f\udfff"), now=NOW
+    )
+    assert dumps(json.loads(entry)).encode() == entry
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        (b'{"class":"a"}', "[]"),
+        (b'{"class":"a","args":[ 1.0, "\\u00e9",null,1e999 ]}', '[1,"\u00e9",null,null]'),
+        (b'{"class":"a","args":[{"b":1,"2":0,"1":0}]}', '[{"1":0,"2":0,"b":1}]'),
+        (b'{"class":"a","args":[{"_jobId":"x","_attempt":2,"n":"\\uD800"}]}', '[{"n":"\\ud800"}]'),
+        (b'{"class":"a","args":[1,{"_attempt":2,"_jobId":"x"}]}', "[1]"),
+        (b'{"class":"a","args":[{"_attempt":2,"_jobId":"x","_added":2}]}', "[]"),
+        (b'{"class":"a","args":{}}', None),
+        (b"{", None),
+        (b"[]", None),
+        (b"\xff", None),
+        (b"[" * 100_000, None),
+    ],
+)
+def test_the_arguments_as_locks_are_named_after_them(raw: bytes, text: str | None) -> None:
+    assert args_text(raw) == text
+
+
+RUBYS = (
+    b'{"failed_at":"2026/11/24 02:37:42 UTC","payload":{"class":"X","args":[1, 2.50]},"exception":"E",'
+    b'"error":"e","backtrace":[],"worker":"h:1:q","queue":"q","retried_at":"2026/11/24 02:38:00"}'
+)
+NODES = (
+    b'{"worker":"h:1","queue":"q","payload":{"class":"X","queue":"q","args":[1]},"exception":"E",'
+    b'"backtrace":null}'
+)
+
+
+@pytest.mark.parametrize(
+    ("entry", "payload"),
+    [
+        (RUBYS, b'{"class":"X","args":[1, 2.50]}'),
+        (NODES, b'{"class":"X","queue":"q","args":[1]}'),
+        (b' {"payload" : {"a":"\\ud800"} }', b'{"a":"\\ud800"}'),
+        (b'{"payload":1,"payload":{}}', b"{}"),
+        (b'{"payload":{"class":null,"args":[],"raw_base64":"/wA="}}', b"\xff\x00"),
+        (b'{"payload":{"class":"a","raw_base64":"/wA="}}', b'{"class":"a","raw_base64":"/wA="}'),
+        (b'{"payload":{"class":null,"raw_base64":"?"}}', None),
+        (b'{"payload":[1]}', None),
+        (b'{"a":{}}', None),
+        (b"", None),
+        (b"[]", None),
+        (b"\xff", None),
+        (b'{"payload":{}', None),
+        (b'{"payload":' + b"[" * 100_000, None),
+    ],
+)
+def test_the_jobs_own_bytes_are_found_in_any_failed_entry(entry: bytes, payload: bytes | None) -> None:
+    assert payload_of_failed(entry) == payload
+
+
 def test_a_date_is_in_utc_whatever_zone_it_came_in() -> None:
     elsewhere = NOW.astimezone(timezone(timedelta(hours=-9)))
     assert js_date(elsewhere) == js_date(NOW)
+
+
+def test_fields_of_ours_that_somebody_wrote_with_escapes_leave_a_failed_payload_too() -> None:
+    raw = b'{"class":"a","args":[{"\\u005ffanOutId":"x","n":1}]}'
+    entry = failed_entry(raw, worker="w", queue="q", error=ValueError("x"), now=NOW)
+    assert payload_of_failed(entry) == b'{"class":"a","args":[{"n":1}]}'
+
+
+def test_arguments_that_do_not_count_lose_our_fields_too() -> None:
+    raw = b'{"class":"a","queue":"q","args":[{"_fanOutId":"%s","_fanOutIndex":1}],"args":[{"n":1}]}'
+    entry = failed_entry(raw % ID.encode(), worker="w", queue="q", error=ValueError("x"), now=NOW)
+    assert payload_of_failed(entry) == b'{"class":"a","queue":"q","args":[{}],"args":[{"n":1}]}'
+
+
+def test_what_is_no_job_has_no_next_attempt() -> None:
+    for raw in (b"[]", b"{", b"\xff", b'{"class":"a","args":1}'):
+        with pytest.raises(InvalidInput, match="not JSON"):
+            next_attempt(raw, queue="q", attempt=2, job_id="x")

@@ -8,6 +8,8 @@ from typing import Any, cast
 
 from pydantic_core import from_json
 
+from trioaction.resque.payload import read_fields
+
 UNKNOWN_ZONE = 12 * 3600
 """Seconds added to times in a zone that we do not know, so that nothing is taken for older than it is."""
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -25,12 +27,15 @@ def failed_at(raw: bytes) -> float | None:
     try:
         entry: Any = from_json(raw, allow_inf_nan=False)
     except ValueError:
-        return None
-    return _moment(cast("dict[str, Any]", entry).get("failed_at")) if isinstance(entry, dict) else None
+        entry = read_fields(raw)  # its job may have what only other programs read
+    return moment_of(cast("dict[str, Any]", entry).get("failed_at")) if isinstance(entry, dict) else None
 
 
-def _moment(written: Any) -> float | None:
-    """Numbers, JavaScript's dates, ISO 8601, and Ruby's ``2026/11/24 02:37:42 UTC``."""
+def moment_of(written: Any) -> float | None:
+    """Unix seconds out of what a producer has written, None if nobody can tell.
+
+    Numbers, JavaScript's dates, ISO 8601, and Ruby's ``2026/11/24 02:37:42 UTC``.
+    """
     try:
         if isinstance(written, int | float) and not isinstance(written, bool):
             return written / 1000 if written > _MILLISECONDS_FROM else float(written)

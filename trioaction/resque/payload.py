@@ -1,16 +1,16 @@
 """Job elements and failed entries as bytes, the way node-resque and Ruby Resque write them. Pure.
 
-A job's bytes are written once and moved as they are: nothing here re-encodes an element that came from Redis,
-except to leave our reserved fields out of a failed entry.
+A job's bytes are written once and moved as they are: nothing here encodes an element again that came from
+Redis. Our fields are put into its text and taken out of it, and every other byte stays.
 """
 
 from __future__ import annotations
 
 import base64
-import json
+import binascii
 import re
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -19,12 +19,24 @@ from pydantic_core import from_json
 
 from trioaction.errors import FieldError, InvalidInput, JobError, PayloadTooLarge, text_of
 from trioaction.inputs import RESERVED
+from trioaction.resque import json_text
+from trioaction.resque.js_json import dumps, written
+from trioaction.resque.own_fields import (
+    ATTEMPT,
+    EXPIRES_AT,
+    FAN_OUT_ID,
+    FAN_OUT_INDEX,
+    JOB_ID,
+    arguments,
+    bare,
+    is_moment,
+    is_own,
+    with_attempt,
+)
 
 MAX_ELEMENT = 1024 * 1024
 """Bytes of the largest job that we enqueue: as many as one registration of a batch may carry."""
 MAX_TRACE_LINES = 100
-FAN_OUT_ID, FAN_OUT_INDEX, JOB_ID, ATTEMPT = "_fanOutId", "_fanOutIndex", "_jobId", "_attempt"
-EXPIRES_AT = "expires_at"
 _EXPIRES_AT = f'"{EXPIRES_AT}"'.encode()
 _FAN_OUT_ID = re.compile(r"[0-9a-f]{32}")
 _CHILD_AS_WE_WRITE_IT = re.compile(
@@ -33,7 +45,8 @@ _CHILD_AS_WE_WRITE_IT = re.compile(
 _CHILD_WE_CANNOT_READ = re.compile(_CHILD_AS_WE_WRITE_IT.pattern + rb',"_fanOutIndex":(\d{1,10})[,}]')
 _DEEP = 150
 """Brackets from which on it is tried whether a worker can read it: 200 levels are too many."""
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+Positional = Callable[[str], tuple[str, ...]]
+"""By the name of an action: the names of its inputs for arguments that are not one object, by their place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +92,9 @@ def check_depth(encoded: str | bytes, *, around: int = 0) -> None:
 
 
 def encode_value(value: Any) -> str:
-    """A value as compact JSON text. Raises InvalidInput for what is not plain JSON, or too deep to read."""
+    """A value as JavaScript writes it. Raises InvalidInput for what is no JSON, or too deep to be read."""
     try:
-        text = _encode(value)
+        text = written(value)
         check_depth(text, around=4)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInput([FieldError("inputs", f"not JSON: {error}")]) from None
@@ -102,17 +115,16 @@ def encode(
 
     Raises InvalidInput for inputs that are not JSON, PayloadTooLarge over ``MAX_ELEMENT``.
     """
-    values: dict[str, Any] = {}
+    ours: dict[str, Any] = {}
     if child is not None:
-        values = {FAN_OUT_ID: child.fan_out_id, FAN_OUT_INDEX: child.index}
+        ours = {FAN_OUT_ID: child.fan_out_id, FAN_OUT_INDEX: child.index}
     if job_id is not None:
-        values[JOB_ID] = job_id
-    values.update(inputs)
-    fields: dict[str, Any] = {"class": action, "queue": queue, "args": [values]}
+        ours[JOB_ID] = job_id
+    fields: dict[str, Any] = {"class": action, "queue": queue, "args": [ours or inputs]}
     if expires_at is not None:
         fields[EXPIRES_AT] = expires_at
     try:
-        element = encode_value(fields).encode()
+        element = _element(fields, ours, inputs).encode()
     except UnicodeEncodeError as error:
         raise InvalidInput([FieldError("inputs", f"not valid Unicode: {error.reason}")]) from None
     if len(element) > MAX_ELEMENT:
@@ -123,46 +135,103 @@ def encode(
     return element
 
 
-def decode(raw: bytes) -> Job:
-    """Read a job element by any producer; raises JobError that says what is wrong with it."""
-    try:
-        element: Any = from_json(raw, allow_inf_nan=False)
-    except ValueError as error:
-        raise JobError(f"The job is not valid JSON: {error}") from None
-    if not isinstance(element, dict):
-        raise JobError("The job is not a JSON object")
-    fields = cast("dict[str, Any]", element)
-    action = fields.get("class")
-    if not isinstance(action, str) or not action:
-        raise JobError("The job has no class, which names the action to run")
-    expires_at = fields.get(EXPIRES_AT)
-    expires = expires_at if type(expires_at) is int and expires_at > 0 else None  # another program's is none
-    return _job(action, _inputs(fields.get("args", [])), expires)
+def _element(fields: dict[str, Any], ours: dict[str, Any], inputs: Mapping[str, Any]) -> str:
+    text = encode_value(fields)
+    if not ours or not inputs:
+        return text
+    # apart, since JavaScript would put a caller's key like "1" before ours
+    own = written(ours)[:-1]
+    return text.replace(own, f"{own},{encode_value(inputs)[1:-1]}", 1)
 
 
-def _inputs(args: Any) -> dict[str, Any]:
+def decode(raw: bytes, positional: Positional | None = None) -> Job:
+    """Read a job element by any producer; raises JobError that says what is wrong with it.
+
+    Arguments that are one object are the inputs; others get the names that ``positional`` has for the action.
+    """
+    fields = _fields(raw)
+    action = _class_of(fields)
+    moment = fields.get(EXPIRES_AT)
+    expires_at = moment if is_moment(moment) else None
+    args = fields.get("args", [])
     if not isinstance(args, list):
         raise JobError("The args of the job are not a list")
     values = cast("list[Any]", args)
-    if not values:
+    first = _first(values)
+    if first and len(values) == 1 and not any(key[:1] == "_" for key in first):
+        return Job(action, first, expires_at=expires_at)
+    inputs = _inputs(action, arguments(values), positional)
+    job_id, attempt = _attempt(values)
+    return Job(action, inputs, _child(first), job_id, attempt, expires_at)
+
+
+def _fields(raw: bytes) -> dict[str, Any]:
+    """The members of an element that we can run."""
+    try:
+        element: Any = from_json(raw, allow_inf_nan=False)
+    except ValueError as error:
+        name = _class_in(raw)
+        if name is not None:
+            raise JobError(f"The job of {name} has what we cannot read: {error}") from None
+        raise JobError(f"The job is not valid JSON: {error}") from None
+    if not isinstance(element, dict):
+        raise JobError("The job is not a JSON object")
+    return cast("dict[str, Any]", element)
+
+
+def _class_of(fields: Mapping[str, Any]) -> str:
+    action = fields.get("class")
+    if not isinstance(action, str) or not action:
+        raise JobError("The job has no class, which names the action to run")
+    return action
+
+
+def _class_in(raw: bytes) -> str | None:
+    """The class of an element that other programs can read, though it may be one that we refuse to run."""
+    name = (read_fields(raw) or {}).get("class")
+    return name if isinstance(name, str) and name and name.isprintable() else None
+
+
+def read_fields(raw: bytes) -> dict[str, Any] | None:
+    """The members of any element that JavaScript reads as an object, as it reads them; else None."""
+    try:
+        element = json_text.read(raw.decode())
+    except ValueError:
+        return None
+    return cast("dict[str, Any]", element) if isinstance(element, dict) else None
+
+
+def _inputs(action: str, args: list[Any], positional: Positional | None) -> dict[str, Any]:
+    if not args:
         return {}
-    if len(values) > 1 or not isinstance(values[0], dict):
-        raise JobError("The args of the job are not a list with one object, which an action's inputs are")
-    return cast("dict[str, Any]", values[0])
+    if len(args) == 1 and isinstance(args[0], dict):
+        return cast("dict[str, Any]", args[0])
+    names = () if positional is None else positional(action)
+    if not names:
+        raise JobError(
+            "The args of the job are not a list with one object, which an action's inputs are; "
+            "Task(positional=[...]) gives them names by their place"
+        )
+    if len(args) > len(names):
+        raise JobError(
+            f"The job has {len(args)} arguments, and {action} takes at most {len(names)} by their place: "
+            + ", ".join(names)
+        )
+    return dict(zip(names, args, strict=False))
 
 
-def _job(action: str, inputs: dict[str, Any], expires_at: int | None) -> Job:
-    if not any(key[:1] == "_" for key in inputs):
-        return Job(action, inputs, expires_at=expires_at)
-    job_id, attempt = inputs.get(JOB_ID), inputs.get(ATTEMPT)
-    own = {key: value for key, value in inputs.items() if not RESERVED.fullmatch(key)}
-    return Job(
-        action,
-        own,
-        _child(inputs),
+def _first(args: Sequence[Any]) -> dict[str, Any]:
+    return cast("dict[str, Any]", args[0]) if args and isinstance(args[0], dict) else {}
+
+
+def _attempt(args: Sequence[Any]) -> tuple[str | None, int]:
+    """The id and the number of the attempt."""
+    last = args[-1] if args else None
+    ours = last if is_own(last) else _first(args)
+    job_id, attempt = ours.get(JOB_ID), ours.get(ATTEMPT)
+    return (
         job_id if isinstance(job_id, str) else None,
         attempt if type(attempt) is int and attempt > 0 else 1,
-        expires_at,
     )
 
 
@@ -178,11 +247,8 @@ def _child(inputs: Mapping[str, Any]) -> Child | None:
 
 
 def action_of(raw: bytes) -> str:
-    """The name of a job's action, to tell people which job it is; "?" if it cannot be read."""
-    try:
-        return decode(raw).action
-    except JobError:
-        return "?"
+    """The name of a job's action, to tell people which job it is; "?" if it has none."""
+    return _class_in(raw) or "?"
 
 
 def child_of(raw: bytes) -> Child | None:
@@ -191,7 +257,8 @@ def child_of(raw: bytes) -> Child | None:
         return None
     try:
         element: Any = from_json(raw, allow_inf_nan=False)
-        return _child(_inputs(element.get("args", [])))
+        args = element.get("args")
+        return _child(_first(cast("list[Any]", args))) if isinstance(args, list) else None
     except ValueError:  # scripts know it all the same, and wait for its end
         ours = _CHILD_WE_CANNOT_READ.match(raw)
         return None if ours is None or int(ours[2]) >= 2**32 else Child(ours[1].decode(), int(ours[2]))
@@ -211,15 +278,12 @@ def fan_out_of(raw: bytes) -> str:
 def next_attempt(raw: bytes, *, queue: str, attempt: int, job_id: str) -> bytes:
     """The copy of a job's element with which it is tried again, in ``queue``: the same but for our fields.
 
-    Raises InvalidInput if it cannot be written as JSON again, because it has numbers too large to read.
+    Raises InvalidInput for what is no job.
     """
-    element = cast("dict[str, Any]", from_json(raw, allow_inf_nan=False))
-    inputs = _inputs(element.get("args", []))
-    child = {name: inputs[name] for name in (FAN_OUT_ID, FAN_OUT_INDEX) if name in inputs}
-    values = {**child, JOB_ID: job_id, ATTEMPT: attempt}
-    values |= {key: value for key, value in inputs.items() if key not in values}
-    head = {"class": element["class"], "queue": queue, "args": [values]}
-    return encode_value(head | {key: value for key, value in element.items() if key not in head}).encode()
+    try:
+        return with_attempt(raw.decode(), queue=queue, attempt=attempt, job_id=job_id).encode()
+    except ValueError as error:
+        raise InvalidInput([FieldError("inputs", f"not JSON: {error}")]) from None
 
 
 def failed_entry(raw: bytes, *, worker: str, queue: str, error: BaseException, now: datetime) -> bytes:
@@ -237,35 +301,51 @@ def failed_entry(raw: bytes, *, worker: str, queue: str, error: BaseException, n
         "backtrace": _backtrace(error),
         "failed_at": js_date(now),
     }
-    before, after = _encode(fields).split('"payload":null', 1)
-    text = f'{before}"payload":{_failed_payload(raw)}{after}'
-    return text.encode("utf-8", "backslashreplace")
+    before, after = dumps(fields).split('"payload":null', 1)
+    return f'{before}"payload":{_failed_payload(raw)}{after}'.encode()
 
 
 def _failed_payload(raw: bytes) -> str:
-    try:
-        element: Any = from_json(raw, allow_inf_nan=False)
-        if isinstance(element, dict):
-            is_ours = b'"_' in raw or _EXPIRES_AT in raw
-            return _encode(_unreserved(cast("dict[str, Any]", element))) if is_ours else raw.decode()
-    except ValueError:
-        pass  # no JSON, or a number like 1e999, which can be read but not written
-    return _encode({"class": None, "args": [], "raw_base64": base64.b64encode(raw).decode("ascii")})
-
-
-def _unreserved(element: dict[str, Any]) -> dict[str, Any]:
     """Without fields of ours: who puts it back wants another job, which has all the time."""
-    element.pop(EXPIRES_AT, None)
-    args = element.get("args")
+    try:
+        text = raw.decode().strip(" \t\n\r")
+        if isinstance(json_text.read(text), dict):
+            has_ours = "_" in text or "\\u005" in text  # which is how others may write "_"
+            return bare(text) if has_ours else text
+    except ValueError:
+        pass
+    return dumps({"class": None, "args": [], "raw_base64": base64.b64encode(raw).decode("ascii")})
+
+
+def payload_of_failed(entry: bytes) -> bytes | None:
+    """The job's own bytes in an entry of the failed list, by any producer; None if there are none."""
+    try:
+        text = entry.decode()
+        payload = [part for part in json_text.members(text) if part.key == "payload"][-1]
+        job = json_text.read(text[payload.value : payload.end])
+        if not isinstance(job, dict):
+            return None
+        fields = cast("dict[str, Any]", job)
+        if fields.get("class") is None and isinstance(fields.get("raw_base64"), str):
+            return base64.b64decode(fields["raw_base64"], validate=True)
+    except (IndexError, ValueError, binascii.Error):
+        return None
+    return text[payload.value : payload.end].encode()
+
+
+def args_text(raw: bytes) -> str | None:
+    """A job's arguments without our fields, as JavaScript writes them; None if there is no list of them.
+
+    Locks of node-resque are named after it.
+    """
+    fields = read_fields(raw)
+    args = None if fields is None else fields.get("args", [])
     if not isinstance(args, list):
-        return element
-    cleaned: list[Any] = [
-        {key: value for key, value in cast("dict[str, Any]", arg).items() if not RESERVED.fullmatch(key)}
-        if isinstance(arg, dict)
-        else arg
-        for arg in cast("list[Any]", args)
-    ]
-    return element | {"args": cleaned}
+        return None
+    try:
+        return dumps(arguments(cast("list[Any]", args)))
+    except RecursionError:
+        return None
 
 
 def _backtrace(error: BaseException) -> list[str]:
