@@ -16,10 +16,12 @@ from private_server import open_private_server
 from redis.exceptions import OutOfMemoryError, ResponseError
 from structlog.testing import capture_logs
 
+from trioaction.operate.sift import SET_ASIDE
 from trioaction.redis.scripts import Script
 from trioaction.redis.transport import Transport
 from trioaction.resque.payload import js_date
 from trioaction.work import trimming
+from trioaction.work.schedule import Look
 from trioaction.work.trimming import EVERY, PAGE, Trimming
 
 ME = "py-here:1.aaaaaa"
@@ -186,3 +188,53 @@ async def test_the_leading_scheduler_does_it(redis_url: str, namespace: str) -> 
             return await fleet.list(fleet.keys.failed) == [entry(2, 179 * 86400)]
 
         await until(is_trimmed)
+
+
+async def set_aside(fleet: Fleet, name: str) -> None:
+    reply = await SET_ASIDE.run(fleet.transport, (), (fleet.keys.namespace, name, "token", 30_000))
+    assert reply[0] == b"ok"
+
+
+async def test_while_entries_are_set_aside_nothing_is_dropped(redis_url: str, namespace: str) -> None:
+    async with open_fleet(redis_url, namespace) as fleet:
+        await fill(fleet, [entry(n, AGE + 9 - n) for n in range(9)])
+        await set_aside(fleet, "failed")
+        await fill(fleet, [entry(9, AGE + 1)])
+        look = await Trimming(fleet.transport, fleet.keys, most=1, age=AGE).look(ME, NOW)
+        assert look == Look(leads=True, due=NOW + EVERY)
+        assert await fleet.list(fleet.keys.failed) == [entry(9, AGE + 1)]
+        assert len(await fleet.list(fleet.keys.aside("failed"))) == 9
+
+
+async def test_what_one_who_is_gone_has_set_aside_goes_back(redis_url: str, namespace: str) -> None:
+    async with open_fleet(redis_url, namespace) as fleet:
+        entries = [entry(n, AGE - n) for n in range(2500)]
+        await fill(fleet, entries)
+        await set_aside(fleet, "failed")
+        await fill(fleet, [entry(2500, 0)])
+        await fleet.transport.call("RPUSH", fleet.keys.queue("q"), "job")
+        await set_aside(fleet, "queue:q")
+        await fleet.transport.call("DEL", fleet.keys.sieve("failed"))  # its lease has ended
+        trimming = Trimming(fleet.transport, fleet.keys, most=0, age=0)
+        assert await looks(trimming) == 3
+        assert await fleet.list(fleet.keys.failed) == [*entries, entry(2500, 0)]
+        assert await fleet.list(fleet.keys.queue("q")) == []
+        await fleet.transport.call("DEL", fleet.keys.sieve("queue:q"))
+        assert await looks(trimming, NOW + EVERY) == 1
+        assert await fleet.list(fleet.keys.queue("q")) == [b"job"]
+        assert await fleet.transport.call("EXISTS", fleet.keys.sieves) == 0
+
+
+async def test_a_key_in_the_way_is_told_of_and_nothing_is_lost(redis_url: str, namespace: str) -> None:
+    async with open_fleet(redis_url, namespace) as fleet:
+        await fleet.transport.call("RPUSH", fleet.keys.queue("q"), "job")
+        await set_aside(fleet, "queue:q")
+        await fleet.transport.call("DEL", fleet.keys.sieve("queue:q"))
+        await fleet.transport.call("SET", fleet.keys.queue("q"), "x")
+        await fill(fleet, [entry(1, 0), entry(2, 0)])
+        look = await Trimming(fleet.transport, fleet.keys, most=1, age=0).look(ME, NOW)
+        assert [problem.partition(" is no list")[0] for problem in look.problems] == [
+            f"WRONGTYPE {fleet.keys.queue('q')}"
+        ]
+        assert await fleet.list(fleet.keys.aside("queue:q")) == [b"job"]
+        assert await fleet.list(fleet.keys.failed) == [entry(2, 0)]

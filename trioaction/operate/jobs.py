@@ -8,8 +8,8 @@ from typing import Any, cast
 
 from pydantic_core import from_json
 
-from trioaction.inputs import RESERVED
-from trioaction.resque.payload import Child, child_of
+from trioaction.resque.own_fields import arguments
+from trioaction.resque.payload import Child, child_of, read_fields
 
 UNREADABLE = "?"
 
@@ -44,17 +44,16 @@ def read_job(raw: bytes, queue: str) -> QueuedJob:
     try:
         element: Any = from_json(raw, allow_inf_nan=False)
     except ValueError:
-        element = None
+        element = read_fields(raw)
     fields = cast("dict[str, Any]", element) if isinstance(element, dict) else {}
+    return QueuedJob(raw, queue, *job_parts(fields), child_of(raw))
+
+
+def job_parts(fields: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]]:
+    """The action and the arguments, without our fields, of an element that has these members."""
     action, args = fields.get("class"), fields.get("args")
-    values = cast("list[Any]", args) if isinstance(args, list) else []
-    return QueuedJob(
-        raw,
-        queue,
-        action if isinstance(action, str) and action else UNREADABLE,
-        tuple(_unreserved(value) for value in values),
-        child_of(raw),
-    )
+    values = arguments(cast("list[Any]", args)) if isinstance(args, list) else []
+    return action if isinstance(action, str) and action else UNREADABLE, tuple(values)
 
 
 def equal_to(action: str, inputs: Mapping[str, Any] | None = None) -> Match:
@@ -64,9 +63,3 @@ def equal_to(action: str, inputs: Mapping[str, Any] | None = None) -> Match:
         return job.action == action and (inputs is None or job.inputs == dict(inputs))
 
     return is_equal
-
-
-def _unreserved(value: Any) -> Any:
-    if not isinstance(value, dict):
-        return value
-    return {k: v for k, v in cast("dict[str, Any]", value).items() if not RESERVED.fullmatch(k)}

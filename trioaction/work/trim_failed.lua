@@ -5,13 +5,15 @@
 --   that are too old, as they were read.
 -- Returns {"lost"} if this process does not lead (nothing is written), else {"ok", taken for their age, taken for their
 --   number, entries that are left}.
--- Idempotent: an entry that is gone is not taken again. An entry that somebody has changed meanwhile stays.
+-- Idempotent: an entry that is gone is not taken again. An entry that somebody has changed meanwhile stays, and so do all while
+--   some are set aside (see operate/sift.py): then the first ones are not the oldest.
 -- include: ../resque/keys.lua
 -- include: ../resque/types.lua
 local keys, process = keys_of(ARGV[1]), ARGV[2]
 local keep, slice = tonumber(ARGV[3]), tonumber(ARGV[4])
 if redis.pcall('GET', keys.leader) ~= process then return {'lost'} end
 if not fits(keys.failed, 'list') then return {'ok', 0, 0, 0} end
+if redis.call('EXISTS', keys.aside('failed'), keys.kept('failed')) > 0 then return {'ok', 0, 0, 0} end
 
 -- Near the head, where LREM begins to look, unless somebody else has taken them. A full Redis lets all of this pass.
 local aged = 0

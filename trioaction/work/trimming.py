@@ -1,15 +1,19 @@
 """Keeps the failed list within its bounds: so many entries, and none older than so long.
 
-Decides what is too old; what it cannot read only counts for the number. Knows nothing of who leads.
+Decides what is too old; what it cannot read only counts for the number. Knows nothing of who leads. It also
+puts back what somebody who is gone had set aside of a list, whichever it is.
 """
 
 from __future__ import annotations
 
 from typing import Any, cast
 
+from redis.exceptions import ResponseError
+
 from trioaction.events import FAILED_TRIMMED, Events
 from trioaction.redis.scripts import Script
 from trioaction.redis.transport import Transport
+from trioaction.resque.aside import bring_some_back
 from trioaction.resque.failed import failed_at
 from trioaction.resque.keys import Keys
 from trioaction.work.schedule import Look
@@ -45,6 +49,7 @@ class Trimming:
         if now < self._due <= now + EVERY:  # a later one: the clock was set back
             return Look(leads=True, due=self._due)
         self._due = now + EVERY  # also after an error
+        problems = await self._put_back(now)
         old = await self._too_old(now - self._age) if self._age else []
         args = (self._keys.namespace, process, self._most, SLICE, *old)
         reply = cast("list[Any]", await TRIM.run(self._transport, (), args, retry=True))
@@ -57,7 +62,19 @@ class Trimming:
         elif self._aged or self._excess:
             self._events.tell(FAILED_TRIMMED, too_old=self._aged, too_many=self._excess, left=left)
             self._aged = self._excess = 0
-        return Look(leads=True, due=self._due)
+        return Look(leads=True, due=self._due, problems=problems)
+
+    async def _put_back(self, now: float) -> tuple[str, ...]:
+        """One slice of each list of which something is aside, and nobody looks through it any more."""
+        problems: list[str] = []
+        names = await self._transport.call("SMEMBERS", self._keys.sieves, retry=True)
+        for name in sorted(cast("set[bytes]", names)):
+            try:
+                if await bring_some_back(self._transport, self._keys, name):
+                    self._due = now
+            except ResponseError as error:
+                problems.append(f"{error}: what was set aside of it stays there")
+        return tuple(problems)
 
     async def _too_old(self, before: float) -> list[bytes]:
         """Those at the head of the list; the first one alone tells, as a rule, that there are none."""
