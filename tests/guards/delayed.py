@@ -1,0 +1,303 @@
+"""What waits for its time can be looked at, moved and deleted while everything else goes on."""
+
+from __future__ import annotations
+
+from guards.mutation import Guard, Promise
+from guards.suites import DELAYED_REPAIR, OPERATE_DELAYED, OPERATE_DELAYED_SWEEPS, OPERATE_RETRIES
+
+TAKE, TURN, PAGE = "operate/take_delayed.lua", "operate/delayed_turn.lua", "operate/delayed_page.lua"
+SWEEP, REPAIR = "operate/delayed_sweep.py", "operate/delayed_repair.py"
+FORGET, RELIST = "operate/delayed_forget.lua", "operate/delayed_relist.lua"
+RETRIES, NODE = "operate/retries.py", "operate/node_retries.py"
+RETRIES_TAKE, RETRIES_PAGE = "operate/retries_take.lua", "operate/retries_page.lua"
+
+DELAYED_OPERATED = Promise(
+    "What waits for its time is moved or deleted once, and leaves nothing behind",
+    (
+        Guard(
+            "only who finds a delayed job takes it",
+            TAKE,
+            "  if removed == 0 then return 'gone' end\n",
+            "",
+            (OPERATE_DELAYED, "-k", "gone_is_not_made_again"),
+        ),
+        Guard(
+            "nothing is taken that has nowhere to go",
+            TAKE,
+            "  if problem then return problem end\n  local removed",
+            "  local removed",
+            (OPERATE_DELAYED, "-k", "has_nowhere_to_go"),
+        ),
+        Guard(
+            "an equal delayed job keeps its note",
+            TAKE,
+            "  elseif redis.call('LPOS', list, raw) then\n    return\n",
+            "",
+            (OPERATE_DELAYED, "-k", "equal_jobs_and_others"),
+        ),
+        Guard(
+            "a delayed job that is taken leaves no note",
+            TAKE,
+            "  redis.pcall('SREM', keys.timestamps(raw), 'delayed:' .. second) -- another's",
+            "  -- another's",
+            (OPERATE_DELAYED, "-k", "leaves_nothing"),
+        ),
+        Guard(
+            "a second without jobs leaves the schedule",
+            TAKE,
+            "    redis.call('ZREM', keys.schedule, second)\n",
+            "",
+            (OPERATE_DELAYED, "-k", "leaves_nothing"),
+        ),
+        Guard(
+            "a job that is put off is in the schedule",
+            TAKE,
+            "  redis.call('ZADD', keys.schedule, second, second) -- it is",
+            "  -- it is",
+            (OPERATE_DELAYED, "-k", "another_second"),
+        ),
+        Guard(
+            "a job that is put off can be found by its bytes",
+            TAKE,
+            "  redis.pcall('SADD', keys.timestamps(raw), 'delayed:' .. second)\n",
+            "",
+            (OPERATE_DELAYED, "-k", "another_second"),
+        ),
+        Guard(
+            "a fan-out lives as long as a child is put off",
+            TAKE,
+            "  if id then put_child_off(",
+            "  if false then put_child_off(",
+            (OPERATE_DELAYED, "-k", "put_off_further"),
+        ),
+        Guard(
+            "a queue is known by the first delayed job that runs at once",
+            TAKE,
+            "    redis.call('SADD', keys.queues, queue)\n",
+            "",
+            (OPERATE_DELAYED, "-k", "runs_at_once"),
+        ),
+        Guard(
+            "a deleted child is counted",
+            "operate/drop_child.lua",
+            "  account(keys, id, index, 'cancelled', '', touched)\n",
+            "",
+            (OPERATE_DELAYED, "-k", "deleted_child"),
+        ),
+        Guard(
+            "who waits is told of deleted delayed children",
+            TAKE,
+            "  tell_all(keys, pass.touched)\n",
+            "",
+            (OPERATE_DELAYED_SWEEPS, "-k", "children_in_a_long"),
+        ),
+        Guard(
+            "what came to the head of a long second is not taken for what was there",
+            TURN,
+            "or redis.sha1hex(table.concat(raws, '\\n')) ~= ARGV[5] then",
+            "then",
+            (OPERATE_DELAYED_SWEEPS, "-k", "share_a_long_second"),
+        ),
+        Guard(
+            "a turned second that is empty leaves the schedule",
+            TURN,
+            "if redis.call('EXISTS', list) == 0 then redis.call('ZREM', keys.schedule, second) end\n",
+            "",
+            (OPERATE_DELAYED_SWEEPS, "-k", "all_are_deleted"),
+        ),
+        Guard(
+            "a turn leaves no notes",
+            TURN,
+            "  redis.pcall('SREM', keys.timestamps(raw), 'delayed:' .. second)\n",
+            "",
+            (OPERATE_DELAYED_SWEEPS, "-k", "meant_are_deleted"),
+        ),
+        Guard(
+            "a turn keeps what cannot go anywhere",
+            TURN,
+            "    is_meant = queues[raw] ~= nil\n",
+            "    queues[raw] = queues[raw] or 'nowhere'\n",
+            (OPERATE_DELAYED_SWEEPS, "-k", "nowhere_to_go"),
+        ),
+        Guard(
+            "a sweep passes over nobody where it has taken some",
+            SWEEP,
+            "index - sum(str(job.due) == second for job in taken)",
+            "index",
+            (OPERATE_DELAYED_SWEEPS, "-k", "meant_are_deleted"),
+        ),
+        Guard(
+            "a sweep does not meet again what it has put off",
+            SWEEP,
+            "[job for job in jobs if job.due != self._how]",
+            "list(jobs)",
+            (OPERATE_DELAYED_SWEEPS, "-k", "to_another_second"),
+        ),
+        Guard(
+            "a sweep takes a slice at a time",
+            SWEEP,
+            "limit=min(left, SLICE)",
+            "limit=min(left, 500)",
+            (OPERATE_DELAYED_SWEEPS, "-k", "no_more_than_its_slice"),
+        ),
+        Guard(
+            "a page of delayed jobs has about 1 MiB",
+            PAGE,
+            "read.jobs >= most or read.bytes >= MAX_BYTES or",
+            "read.jobs >= most or",
+            (OPERATE_DELAYED, "-k", "large_jobs"),
+        ),
+        Guard(
+            "a page that is full says where to go on",
+            PAGE,
+            "    if is_full() then return {second, index, groups, long, problems} end\n",
+            "",
+            (OPERATE_DELAYED, "-k", "all_are_streamed or a_part_of_the_time"),
+        ),
+        Guard(
+            "a page gets past what is no second",
+            PAGE,
+            "      if score ~= second then second, index = score, 0 end\n",
+            "",
+            (OPERATE_DELAYED, "-k", "no_seconds"),
+        ),
+        Guard(
+            "what is no list of delayed jobs is passed over and told",
+            PAGE,
+            "    if raws.err then\n      problems",
+            "    if false then\n      problems",
+            (OPERATE_DELAYED, "-k", "cannot_be_read"),
+        ),
+        Guard(
+            "a note that is left over is no time of a job",
+            "operate/delayed.py",
+            "if isinstance(reply, int)]",
+            "]",
+            (OPERATE_DELAYED, "-k", "by_its_bytes"),
+        ),
+        Guard(
+            "a cursor of somebody else's does not reach Redis",
+            "operate/waiting.py",
+            "_CURSOR.fullmatch(cursor)",
+            "re.fullmatch('(.*):(.*)', cursor)",
+            (OPERATE_DELAYED, "-k", "somebody_elses"),
+        ),
+        Guard(
+            "a repair keeps notes that are true",
+            FORGET,
+            "  if length > 0 and redis.call('LPOS', list, raw) then return 'kept' end\n",
+            "",
+            (DELAYED_REPAIR, "-k", "whole_stays"),
+        ),
+        Guard(
+            "a repair does not search a long second for each note",
+            FORGET,
+            "  if length > longest then return 'long' end\n",
+            "  if length > longest then return 'kept' end\n",
+            (DELAYED_REPAIR, "-k", "judged_by_one_look"),
+        ),
+        Guard(
+            "a repair puts a second where it belongs",
+            RELIST,
+            "  if tonumber(score or '') ~= tonumber(second) and",
+            "  if not score and",
+            (DELAYED_REPAIR, "-k", "nobody_knows"),
+        ),
+        Guard(
+            "a repair looks at all notes of a job",
+            REPAIR,
+            'if cursor != b"0"}',
+            "if False}",
+            (DELAYED_REPAIR, "-k", "very_many_seconds"),
+        ),
+        Guard(
+            "a repair forgets no note that it holds",
+            REPAIR,
+            "        await self._cross_out()\n        return self._dropped\n",
+            "        return self._dropped\n",
+            (DELAYED_REPAIR, "-k", "judged_by_one_look"),
+        ),
+        Guard(
+            "a namespace is no pattern",
+            "operate/scan.py",
+            '_SPECIAL.sub(r"\\\\\\g<0>", prefix)',
+            "prefix",
+            (DELAYED_REPAIR, "-k", "another_namespace"),
+        ),
+    ),
+)
+RETRIES_OPERATED = Promise(
+    "What waits for its next attempt is run or deleted once",
+    (
+        Guard(
+            "only who finds a retry takes it",
+            RETRIES_TAKE,
+            "  if redis.call('ZREM', keys.retry, raw) == 0 then return 'gone' end\n",
+            "  redis.call('ZREM', keys.retry, raw)\n",
+            (OPERATE_RETRIES, "-k", "deleted_once"),
+        ),
+        Guard(
+            "no retry is taken that has nowhere to go",
+            RETRIES_TAKE,
+            "  if problem then return problem end\n",
+            "",
+            (OPERATE_RETRIES, "-k", "nowhere_to_go"),
+        ),
+        Guard(
+            "a retry that is deleted is a child no more",
+            RETRIES_TAKE,
+            "    drop_child(keys, raw, touched)\n",
+            "",
+            (OPERATE_RETRIES, "-k", "deleted_child"),
+        ),
+        Guard(
+            "a recurring action does not wait for a retry that was deleted",
+            RETRIES_TAKE,
+            "    if job_id ~= '' then guard_until(keys, action, job_id) end\n",
+            "",
+            (OPERATE_RETRIES, "-k", "recurring"),
+        ),
+        Guard(
+            "each schedule of an action has a guard of its own",
+            RETRIES,
+            "schedule_key(job.action, schedule)",
+            "job.action",
+            (OPERATE_RETRIES, "-k", "recurring"),
+        ),
+        Guard(
+            "retries of one moment are all seen",
+            RETRIES,
+            "before = place[1] if _same(place[0], last) else 0",
+            "before = 0",
+            (OPERATE_RETRIES, "-k", "pages_go_through"),
+        ),
+        Guard(
+            "a sweep of retries passes over nobody",
+            RETRIES,
+            "index - sum(found.scores[at] == score for at in taken)",
+            "index",
+            (OPERATE_RETRIES, "-k", "meant_are_deleted"),
+        ),
+        Guard(
+            "a page of retries has about 1 MiB",
+            RETRIES_PAGE,
+            "while #found < 2 * most and bytes < MAX_BYTES do",
+            "while #found < 2 * most do",
+            (OPERATE_RETRIES, "-k", "large_jobs"),
+        ),
+        Guard(
+            "what node keeps is deleted and nothing else",
+            NODE,
+            "or not key.startswith(COUNTS)",
+            "",
+            (OPERATE_RETRIES, "-k", "no_other_key"),
+        ),
+        Guard(
+            "node's failure of a job without arguments is found",
+            NODE,
+            'return failure, failure + b":"',
+            "return failure, failure",
+            (OPERATE_RETRIES, "-k", "without_arguments"),
+        ),
+    ),
+)
