@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from trioaction.config import Settings
+    from trioaction.operate.tasks import Tasks
     from trioaction.redis.client import RedisClient
     from trioaction.tasks import Actions
 
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 class Services:
     """What ``api`` stands for in one process; lifespans add their values as attributes."""
 
-    def __init__(self, *, actions: Actions, redis: RedisClient, config: Settings) -> None:
+    def __init__(self, *, actions: Actions, tasks: Tasks, redis: RedisClient, config: Settings) -> None:
         self.actions = actions
+        self.tasks = tasks
         self.redis = redis
         self.config = config
         self.lifespans: dict[str, Any] = {}
@@ -33,12 +35,17 @@ _current: ContextVar[Services] = ContextVar("trioaction_services")
 
 
 class Api:
-    """``api.actions``, ``api.redis``, ``api.config``, and ``api.<name>`` for each ``@lifespan``."""
+    """``actions``, ``tasks``, ``redis`` and ``config``; and ``api.<name>`` for each ``@lifespan``."""
 
     @property
     def actions(self) -> Actions:
         """Creates work: ``enqueue``, ``enqueue_in``, ``fan_out``, ``open_fan_out``, ``run_and_wait`` ..."""
         return self._services.actions
+
+    @property
+    def tasks(self) -> Tasks:
+        """Looks at work and operates it: ``queues``, ``delayed``, ``failed``, ``workers`` ..."""
+        return self._services.tasks
 
     @property
     def redis(self) -> RedisClient:

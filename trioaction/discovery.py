@@ -38,6 +38,21 @@ def import_tree(package: str, root: Path) -> list[ModuleType]:
     return [module, *_import_below(module)]
 
 
+def import_named(target: str, root: Path) -> object:
+    """What ``package.module:name`` names, looked for as the package of actions is.
+
+    Raises ActionDefinitionError if there is no such module or name, or the module cannot be imported.
+    """
+    _look_first_in(root)
+    module, _, name = target.partition(":")
+    with _Importing(module):
+        found = importlib.import_module(module)
+    try:
+        return getattr(found, name)
+    except AttributeError:
+        raise ActionDefinitionError(f"The module {module} has no {name}") from None
+
+
 def actions_in(modules: Iterable[ModuleType], package: str) -> list[type[Action]]:
     """Action classes that were defined in the package, in the order of modules and lines."""
     found = (value for value in _values(modules) if inspect.isclass(value) and issubclass(value, Action))

@@ -8,6 +8,7 @@
     ├── ActionError                     400     1   raised (or subclassed) by applications: shown as it is
     ├── InvalidInput                    422     2   inputs do not fit the action's model; has every problem
     ├── MalformedRequest                400     2   not JSON, not an object, not a message
+    ├── Unauthorized                    401     1   no password, or a wrong one; never says which
     ├── ForeignOrigin                   403     1   a web page of another host, which no setting allows
     ├── Forbidden                       403     1   not for this client; the message names the setting
     ├── ForeignHost                     421     2   the request names a host that is not this server's
@@ -155,6 +156,12 @@ class MalformedRequest(TrioactionError):
 
     http_status = HTTPStatus.BAD_REQUEST
     exit_code = 2
+
+
+class Unauthorized(TrioactionError):
+    """Who calls has not shown that he may. Never says what was wrong, which would help who guesses."""
+
+    http_status = HTTPStatus.UNAUTHORIZED
 
 
 class ForeignOrigin(TrioactionError):

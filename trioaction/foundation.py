@@ -21,6 +21,7 @@ from trioaction.events import Events
 from trioaction.executor import Executor
 from trioaction.fanout.waiting import FanOuts
 from trioaction.log import configure
+from trioaction.operate.tasks import Tasks
 from trioaction.redis.client import open_client
 from trioaction.redis.embedded import EmbeddedOnDemand
 from trioaction.redis.transport import Transport, Url, open_transport
@@ -94,7 +95,8 @@ async def open_runtime(
             events=events,
         )
         actions = Actions(registry, transport, keys, settings.fan_out, fan_outs)
-        services = Services(actions=actions, redis=client, config=settings)
+        operated = Tasks(transport, keys, registry, timeout=settings.actions.timeout, lease=tasks.lease)
+        services = Services(actions=actions, tasks=operated, redis=client, config=settings)
         executor = Executor(
             registry,
             timeout=settings.actions.timeout,

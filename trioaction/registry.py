@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import inspect
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic_core import SchemaValidator
 
-from trioaction.action import Action, Middleware, Task, Web
+from trioaction.action import Action, Middleware, Task, Web, seconds_of
 from trioaction.declaration import (
     is_abstract,
     lifespan_problems,
     parameters_of,
     problems_of,
-    seconds_of,
     shape_of,
     source_of,
 )
@@ -33,7 +32,7 @@ from trioaction.lifespan import Lifespan
 RESERVED_NAMES = frozenset(
     {
         *("start", "actions", "config", "enqueue", "tasks", "failed", "queues", "fan-out"),
-        *("workers", "bench", "new"),
+        *("delayed", "retries", "workers", "locks", "recurring", "bench", "new"),
     }
 )
 """Commands of the CLI, present and planned: no action may be called so."""
@@ -112,6 +111,17 @@ def discover(package: str, root: Path, *, required: bool = True) -> Registry:
 def registry_of(classes: Iterable[type[Action]], lifespans: Iterable[Lifespan] = ()) -> Registry:
     """Register these classes, with the same checks: for tests and for programs that bring their own."""
     return _register(list(classes), list(lifespans), Path.cwd())
+
+
+def extended(
+    registry: Registry, classes: Iterable[type[Action]], middleware: Sequence[Middleware], root: Path
+) -> Registry:
+    """The same and these classes, with ``middleware`` around each of theirs; with the same checks."""
+    added = list(classes)
+    whole = _register([*(spec.action for spec in registry), *added], list(registry.lifespans), root)
+    around = tuple(middleware)
+    specs = (replace(s, middleware=(*around, *s.middleware)) if s.action in added else s for s in whole)
+    return Registry(specs, registry.lifespans)
 
 
 def _register(classes: list[type[Action]], lifespans: list[Lifespan], root: Path) -> Registry:

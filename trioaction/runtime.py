@@ -223,8 +223,7 @@ class Server:
 
     async def _run_scheduler(self, runtime: Runtime) -> None:
         tasks = self._settings.tasks
-        keys = runtime.keys
-        prefixes = [keys.schedule, keys.retry, keys.recurring, keys.blocked]
+        prefixes = [runtime.keys.schedule, runtime.keys.retry, runtime.keys.blocked]
         async with open_doorbell(
             runtime.redis_url,
             prefixes=prefixes,

@@ -26,7 +26,7 @@ from trioaction.fanout.views import FanOutResult, FanOutStatus
 from trioaction.fanout.waiting import FanOuts
 from trioaction.fanout.watching import Watch
 from trioaction.jobs import commit, options
-from trioaction.jobs.drafts import Draft, digest_of, drafted
+from trioaction.jobs.drafts import Draft, Sent, digest_of, drafted
 from trioaction.jobs.following import Following
 from trioaction.jobs.options import SHORTEST_TTL, CallOptions, Due, Then
 from trioaction.jobs.sending import Sender
@@ -37,8 +37,13 @@ from trioaction.registry import Registry
 from trioaction.resque.keys import Keys
 from trioaction.resque.payload import is_fan_out_id
 from trioaction.resque.queue import check_queue
+from trioaction.resque.unique import uniques
 
 _CHECKED_AT_ONCE = 1000
+_UNIQUE_TRACKED = (
+    "{} is unique, so a job may be refused, and there would be nothing to follow; enqueue it without track, "
+    "or start it with fan_out() or run_and_wait(), whether an equal one waits or not"
+)
 
 Inputs = Mapping[str, Any]
 Many = Iterable[Inputs | None]
@@ -63,6 +68,7 @@ class Actions:
         fan_outs: FanOuts,
     ) -> None:
         self._registry = registry
+        self._uniques = uniques(registry)
         self._fan_outs = fan_outs
         self._options = CallOptions(registry, settings)
         self._sender = Sender(transport, keys, fan_outs)
@@ -87,6 +93,9 @@ class Actions:
     ) -> EnqueuedJob:
         """Run an action as a background job, as soon as a worker is free.
 
+        A job of a unique action (`Task.unique`) is refused while an equal one waits: nothing is written then,
+        and ``enqueued`` of the job that is returned is False.
+
         With ``track`` the job that is returned can be followed, waited for and cancelled, and its result is
         kept for ``result_ttl`` seconds (or a timedelta) after its end; by default as for `fan_out`.
 
@@ -99,7 +108,7 @@ class Actions:
         if result_ttl is not None:
             problem = "only a job that is enqueued with track=True has a result that is kept"
             raise InvalidInput([FieldError("result_ttl", problem)])
-        draft = drafted(job)
+        draft = drafted(job, self._uniques.get(action))
         return _enqueued(job, await self._outlet.one(draft))
 
     async def enqueue_in(
@@ -107,7 +116,8 @@ class Actions:
     ) -> EnqueuedJob:
         """Run an action as a background job after ``delay`` (seconds or a timedelta), never earlier.
 
-        Jobs are put off to whole seconds. A checkpoint; cancellation as for `enqueue`.
+        Jobs are put off to whole seconds. Unique ones are refused as by `enqueue`. A checkpoint;
+        cancellation as for `enqueue`.
         """
         return await self._put_off(options.after(delay), action, inputs, queue)
 
@@ -116,15 +126,15 @@ class Actions:
     ) -> EnqueuedJob:
         """Run an action as a background job at ``when`` (an aware datetime or Unix seconds), never earlier.
 
-        One in the past runs soon. Jobs are put off to whole seconds. A checkpoint; cancellation as for
-        `enqueue`.
+        One in the past runs soon. Jobs are put off to whole seconds. Unique ones are refused as by
+        `enqueue`. A checkpoint; cancellation as for `enqueue`.
         """
         return await self._put_off(options.at(when), action, inputs, queue)
 
     async def enqueue_many(
         self, action: str | Iterable[Inputs], inputs: Many | None = None, queue: str | None = None
     ) -> int:
-        """Enqueue a job of ``action`` for each of ``inputs``; returns how many.
+        """Enqueue a job of ``action`` for each of ``inputs``; returns how many, without those refused.
 
         Or, in place of ``action``, items ``{"action": ..., "inputs": ..., "queue": ...}``. All are checked
         before the first is written, so all are held in memory; `fan_out` takes any number, and keeps
@@ -141,9 +151,9 @@ class Actions:
         for item in items:
             if len(drafts) % _CHECKED_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
-            drafts.append(drafted(orders(len(drafts), item), len(drafts)))
-        await self._outlet.many(drafts)
-        return len(drafts)
+            job = orders(len(drafts), item)
+            drafts.append(drafted(job, self._uniques.get(job[0]), len(drafts)))
+        return await self._outlet.many(drafts)
 
     async def fan_out(
         self,
@@ -318,10 +328,12 @@ class Actions:
 
     async def _put_off(self, due: Due, action: str, inputs: Inputs | None, queue: str | None) -> EnqueuedJob:
         job = order(self._registry, action, inputs, queue)
-        return _enqueued(job, await self._outlet.put_off(drafted(job), due))
+        return _enqueued(job, await self._outlet.put_off(drafted(job, self._uniques.get(action)), due))
 
     async def _enqueue_tracked(self, job: Order, ttl: int) -> EnqueuedJob:
         action, queue, inputs, lifetime = job
+        if action in self._uniques:
+            raise InvalidInput([FieldError("track", _UNIQUE_TRACKED.format(action))])
         id = new_detached_id()
         _, element = ChildJobs(id).made(0, action, queue, inputs)
         plan = Plan(ttl=ttl, batch_size=1, patient=True)
@@ -353,5 +365,6 @@ def _id(value: object) -> str:
     return value
 
 
-def _enqueued(job: Order, element: bytes | None) -> EnqueuedJob:
-    return EnqueuedJob(action=job[0], queue=job[1], digest=None if element is None else digest_of(element))
+def _enqueued(job: Order, sent: Sent) -> EnqueuedJob:
+    digest = None if sent.element is None else digest_of(sent.element)
+    return EnqueuedJob(action=job[0], queue=job[1], digest=digest, enqueued=sent.enqueued)

@@ -17,6 +17,7 @@ import trio_websocket
 from documents import ID, Block, alike, check
 
 _COMMAND = re.compile(r"((?:[^\n]*\\\n)*[^\n]*)\n?(.*)", re.DOTALL)
+WAITED_FOR = re.compile(r"/fanOut/|/tasks/failed")
 SERVED_AT = re.compile(r"http://[\w.:]+(?=/api)")
 
 
@@ -35,8 +36,8 @@ class Terminal:
             command, shown = _COMMAND.fullmatch(part).groups()  # pyright: ignore[reportOptionalMemberAccess]
             printed = self._printed(self._real(command))
             deadline = time.monotonic() + 10
-            while "/fanOut/" in command and not alike(shown, printed) and time.monotonic() < deadline:
-                printed = self._printed(self._real(command))  # a reader is slower than a fan-out
+            while WAITED_FOR.search(command) and not alike(shown, printed) and time.monotonic() < deadline:
+                printed = self._printed(self._real(command))  # a reader is slower than jobs are
             check(block, shown, printed)
             self.ids.update(zip(ID.findall(shown), ID.findall(printed), strict=False))
 
@@ -79,6 +80,7 @@ def started(project: Path, redis_url: str, namespace: str) -> Iterator[Terminal]
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "REDIS_URL": redis_url,
         "TRIOACTION_REDIS__NAMESPACE": namespace,
+        "TRIOACTION_ADMIN__PASSWORD": "correct-horse-battery",
     }
     command = [sys.executable, "-m", "trioaction", "start", "--port", "0"]
     with subprocess.Popen(

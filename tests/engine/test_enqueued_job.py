@@ -98,7 +98,7 @@ async def test_what_is_not_tracked_cannot_be_followed(redis_url: str, namespace:
 async def test_an_action_may_return_its_job(redis_url: str, namespace: str) -> None:
     async with open_registrar(redis_url, namespace) as fleet:
         job = await fleet.actions.enqueue(ONE, track=True)
-        told = f'"digest":"{job.digest}","fan_out_id":"{job.fan_out_id}"}}'
+        told = f'"digest":"{job.digest}","fan_out_id":"{job.fan_out_id}","enqueued":true}}'
         assert encode_result(job).decode() == f'{{"action":"{ONE}","queue":"worker",{told}'
         with pytest.raises(AttributeError):
             job.queue = "other"  # pyright: ignore[reportAttributeAccessIssue]

@@ -88,8 +88,8 @@ COMMITS = Promise(
         Guard(
             "plain jobs are sent in one transaction",
             "jobs/commit.py",
-            "for chunk in chunks(self._drafts, _weight):",
-            "for chunk in ([draft] for draft in self._drafts):",
+            "for chunk in chunks(list(run), _weight, most=most):",
+            "for chunk in ([draft] for draft in run):",
             (AFTER_COMMIT, "-k", "one_transaction"),
         ),
         Guard(

@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from types import TracebackType
 from typing import Any
 
@@ -23,11 +24,12 @@ from trioaction.fanout.plan import Plan
 from trioaction.fanout.record import Batches, ChildJob, ChildJobs, Refusal, new_detached_id
 from trioaction.fanout.views import FanOutResult
 from trioaction.jobs.delivery import Delivery, Kept, Part
-from trioaction.jobs.drafts import Draft
+from trioaction.jobs.drafts import Draft, Sent
 from trioaction.jobs.options import Due
 from trioaction.jobs.sending import Sender
 from trioaction.resque.payload import decode
 from trioaction.resque.queue import chunks
+from trioaction.resque.unique import MOST_UNIQUE, Unique
 
 log = structlog.stdlib.get_logger("trioaction.jobs")
 
@@ -49,19 +51,20 @@ class Block:
         self._fan_outs: dict[str, _FanOut | None] = {}
         """By id; None in place of one that was withdrawn."""
 
-    async def one(self, draft: Draft) -> bytes | None:
-        """Keep a job; returns its element, or None if that is made when it is sent. A checkpoint."""
+    async def one(self, draft: Draft) -> Sent:
+        """Keep a job; has its element, or None if that is made when it is sent. A checkpoint."""
         await self._keep(self._drafts, draft)
-        return draft.bare if draft.lifetime is None else None
+        return Sent(draft.bare if draft.lifetime is None else None)
 
-    async def put_off(self, draft: Draft, due: Due) -> bytes | None:
+    async def put_off(self, draft: Draft, due: Due) -> Sent:
         """Keep a job that is put off; returns what `one` does. A checkpoint."""
         await self._keep(self._delayed, (draft, due))
-        return draft.bare if draft.lifetime is None else None
+        return Sent(draft.bare if draft.lifetime is None else None)
 
-    async def many(self, drafts: Sequence[Draft]) -> None:
-        """Keep jobs. A checkpoint."""
+    async def many(self, drafts: Sequence[Draft]) -> int:
+        """Keep jobs; returns how many. A checkpoint."""
         await self._keep(self._drafts, *drafts)
+        return len(drafts)
 
     async def fan_out(
         self, items: Items, orders: Orders, plan: Plan, *, id: str | None = None
@@ -114,9 +117,11 @@ class Block:
         return len(self._drafts) + len(self._delayed) + children
 
     def _parts(self, progress: Callable[[], None]) -> Generator[Part]:
-        for chunk in chunks(self._drafts, _weight):
-            jobs = [Kept(draft.queue, draft.bare) for draft in chunk]
-            yield Part(jobs, partial(self.sender.together, chunk))
+        for unique, run in groupby(self._drafts, _unique_in):
+            send, most = (self.sender.many, MOST_UNIQUE) if unique else (self.sender.together, _AT_ONCE)
+            for chunk in chunks(list(run), _weight, most=most):
+                jobs = [Kept(draft.queue, draft.bare) for draft in chunk]
+                yield Part(jobs, partial(send, chunk))
         for draft, due in self._delayed:
             yield Part([Kept(draft.queue, draft.bare, due)], partial(self.sender.put_off, draft, due))
         for fan_out in filter(None, self._fan_outs.values()):
@@ -308,6 +313,10 @@ def _warn_of_loss(block: Block) -> None:
 
 def _nothing() -> None:
     """Where nobody waits for progress."""
+
+
+def _unique_in(draft: Draft) -> tuple[str, Unique] | None:
+    return (draft.queue, draft.unique) if draft.unique else None
 
 
 def _weight(draft: Draft) -> int:

@@ -8,16 +8,18 @@ from typing import NamedTuple
 from trioaction.errors import InvalidInput, PayloadTooLarge
 from trioaction.fanout.orders import Order, mapping_of, of_item
 from trioaction.resque import payload
+from trioaction.resque.unique import Unique
 
 
 class Draft(NamedTuple):
     """One job: ``bare`` is its element but for the moment until when it may start, if ``lifetime`` (ms) says
-    that there is one.
+    that there is one. ``unique`` says that it is not sent while an equal one waits.
     """
 
     queue: str
     bare: bytes
     lifetime: int | None
+    unique: Unique | None = None
 
     def element(self, since: float) -> bytes:
         """The element of a job that is sent, or due, at ``since`` (Unix seconds)."""
@@ -27,13 +29,20 @@ class Draft(NamedTuple):
         return b'%b,"%b":%d}' % (self.bare[:-1], payload.EXPIRES_AT.encode(), until)
 
 
-def drafted(order: Order, index: int | None = None) -> Draft:
+class Sent(NamedTuple):
+    """What became of a draft: its element, None if that is made later or never, and if it was not refused."""
+
+    element: bytes | None
+    enqueued: bool = True
+
+
+def drafted(order: Order, unique: Unique | None, index: int | None = None) -> Draft:
     """The job of an order. Raises InvalidInput or PayloadTooLarge; of many, they name the item."""
     try:
         action, queue, inputs, lifetime = order
         inputs = mapping_of(inputs)
         payload.refuse_reserved(inputs)
-        return Draft(queue, payload.encode(action, queue, inputs), lifetime)
+        return Draft(queue, payload.encode(action, queue, inputs), lifetime, unique)
     except (InvalidInput, PayloadTooLarge) as error:
         if index is None:
             raise

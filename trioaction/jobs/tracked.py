@@ -54,12 +54,17 @@ class EnqueuedJob(_Followed):
     with `Task.expires` that is tracked, or enqueued inside of ``after_commit()``: the moment is in its bytes,
     which are made when it is sent. ``fan_out_id`` is None unless it is tracked; a tracked job is a fan-out
     with one child.
+
+    ``enqueued`` is False if nothing was written, since the action is unique (`Task.unique`) and an equal job
+    waits already; the digest is then that job's, or None with `Task.expires`. Inside of ``after_commit()`` it
+    is True, and whether an equal job waits is found out when it is sent.
     """
 
     action: str
     queue: str
     digest: str | None
     fan_out_id: str | None = None
+    enqueued: bool = True
     follower: InitVar[Follower | None] = None
 
     def __post_init__(self, follower: Follower | None) -> None:

@@ -33,7 +33,8 @@ local function free_place_of(keys, name, raw)
   local job = queue and args and action .. ':' .. queue .. ':' .. args
   if job then redis.call('DEL', keys.queue_lock(job), keys.owner('lock:' .. job)) end
   local id = string.match(raw, '"_jobId":"([^"\\]+)"')
-  if id then guard_until(keys, action, id) end
+  local schedule = id and string.match(id, '^(.+)%.%x+$') -- of one that has a name
+  if id then guard_until(keys, schedule and action .. '#' .. schedule or action, id) end
 end
 
 -- A job that is deleted from its queue.

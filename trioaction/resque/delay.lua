@@ -6,13 +6,9 @@
 -- Not idempotent: two equal jobs at the same second are two jobs.
 -- include: keys.lua
 -- include: types.lua
+-- include: delay_one.lua
 local keys, second, raw = keys_of(ARGV[1]), ARGV[2], ARGV[3]
-local list, timestamps = keys.delayed(second), keys.timestamps(raw)
-if not fits(list, 'list') then return redis.error_reply('WRONGTYPE ' .. list .. ' is no list') end
-if not fits(keys.schedule, 'zset') then return redis.error_reply('WRONGTYPE ' .. keys.schedule .. ' is no sorted set') end
-if not fits(timestamps, 'set') then return redis.error_reply('WRONGTYPE the timestamps key of this job is no set') end
--- A full Redis refuses the first of these, before anything has happened.
-redis.call('RPUSH', list, raw)
-redis.call('SADD', timestamps, 'delayed:' .. second)
-redis.call('ZADD', keys.schedule, second, second)
+local wrong = undelayable(keys, second, raw)
+if wrong then return wrong end
+delay_one(keys, second, raw)
 return 'ok'

@@ -18,6 +18,9 @@ _JS_DATE = re.compile(
     rf"\w{{3}} (?P<month>\w{{3}}) (?P<day>\d\d) (?P<year>\d{{4}}) {_CLOCK} GMT(?P<zone>[+-]\d{{4}})\b"
 )
 _RUBY_TIME = re.compile(rf"(?P<date>\d{{4}}/\d\d/\d\d) {_CLOCK}(?: (?P<zone>\S+))?")
+_RFC_2822 = re.compile(
+    rf"\w{{3}}, (?P<day>\d\d) (?P<month>\w{{3}}) (?P<year>\d{{4}}) {_CLOCK} (?P<zone>[+-]\d{{4}})"
+)
 _MILLISECONDS_FROM = 1e11
 """Numbers above this are milliseconds: as seconds they would be in the year 5138."""
 
@@ -34,7 +37,7 @@ def failed_at(raw: bytes) -> float | None:
 def moment_of(written: Any) -> float | None:
     """Unix seconds out of what a producer has written, None if nobody can tell.
 
-    Numbers, JavaScript's dates, ISO 8601, and Ruby's ``2026/11/24 02:37:42 UTC``.
+    Numbers, JavaScript's dates, ISO 8601, Ruby's ``2026/11/24 02:37:42 UTC``, and RFC 2822, also Ruby's.
     """
     try:
         if isinstance(written, int | float) and not isinstance(written, bool):
@@ -45,7 +48,7 @@ def moment_of(written: Any) -> float | None:
 
 
 def _iso(text: str) -> str:
-    if found := _JS_DATE.match(text):
+    if found := _JS_DATE.match(text) or _RFC_2822.fullmatch(text):
         month = _MONTHS.index(found["month"]) + 1
         return f"{found['year']}-{month:02}-{found['day']}T{found['time']}{found['zone']}"
     if found := _RUBY_TIME.fullmatch(text):

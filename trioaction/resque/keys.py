@@ -186,7 +186,7 @@ class Keys:
         return self.own(f"kept:{name}")
 
     def waits(self, job: str) -> str:
-        """How the element of a unique job ends that waits for its time, if it may start until a moment only."""
+        """How the element of a unique job that waits for its time ends, if it expires."""
         return self.own(f"waits:{job}")
 
     @property

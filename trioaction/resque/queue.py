@@ -64,12 +64,14 @@ async def push_together(
     return {queue: reply for queue, reply in replies if isinstance(reply, Exception)}
 
 
-def chunks(elements: Sequence[T], weight_of: Callable[[T], int] = len) -> Generator[Sequence[T]]:
-    """Pieces of at most 1,000 jobs and 1 MiB (one job at least)."""
+def chunks(
+    elements: Sequence[T], weight_of: Callable[[T], int] = len, *, most: int = MAX_PUSH
+) -> Generator[Sequence[T]]:
+    """Pieces of at most ``most`` jobs and 1 MiB (one job at least)."""
     first, weight = 0, 0
     for at, element in enumerate(elements):
         size = weight_of(element)
-        if at > first and (at - first == MAX_PUSH or weight + size > MAX_PUSH_BYTES):
+        if at > first and (at - first == most or weight + size > MAX_PUSH_BYTES):
             yield elements[first:at]
             first, weight = at, 0
         weight += size

@@ -27,6 +27,7 @@ from trioaction.errors import (
     PayloadTooLarge,
     ResultNotJson,
     TrioactionError,
+    Unauthorized,
     UnsupportedMediaType,
 )
 from trioaction.outcome import Outcome, encode_result
@@ -36,6 +37,7 @@ MAX_FIELDS = 1000
 SAFETY_HEADERS = (("x-content-type-options", "nosniff"), ("cache-control", "no-store"))
 JSON_HEADERS = (("content-type", "application/json; charset=utf-8"), *SAFETY_HEADERS)
 RETRY_AFTER_SECONDS = "1"
+CHALLENGES = ('Basic realm="trioaction", charset="UTF-8"', 'Bearer realm="trioaction"')
 _STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+\\?(?:"|\Z)', re.DOTALL)
 _log = structlog.stdlib.get_logger("trioaction.web")
 
@@ -191,6 +193,8 @@ def encode_error(error: TrioactionError) -> Answer:
     answer = _json(status, b'{"error":%b}' % _encode_error(error))
     if isinstance(error, MethodNotAllowed):
         return answer.plus(("allow", ", ".join(error.allowed)))
+    if isinstance(error, Unauthorized):  # not for an application's own 401: browsers would ask for a password
+        return answer.plus(*(("www-authenticate", challenge) for challenge in CHALLENGES))
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         return answer.plus(("retry-after", RETRY_AFTER_SECONDS))
     return answer

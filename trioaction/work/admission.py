@@ -117,7 +117,8 @@ class Admission:
         with its lock, or it waits for it.
         """
         terms, now = self._terms[job.action], self._clock()
-        was_unique = terms.unique and job.attempt == 1
+        # those that are none of the plain jobs that a lock lets in must not free it
+        was_unique = terms.unique and job.child is None and job.job_id is None
         args = (
             *(self._keys.namespace, self._process, self._lease_ms, queues_word(self._queues())),
             *(place, popped.token, lock_of(terms, job, popped.queue, popped.raw)),

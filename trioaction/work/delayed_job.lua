@@ -1,5 +1,6 @@
 -- One delayed job that is due: into its queue, or where it is safe if it has none. `pass` is promote.lua's state.
 -- include: ../resque/queue_of.lua
+-- include: only_one.lua
 local POSTPONED = 60 -- seconds, until a job whose queue is no list is tried again
 
 -- Is the queue's key a list? Asked once in a run, which also makes the queue known.
@@ -35,8 +36,12 @@ local function move_one(keys, pass, second)
     bury(keys, raw, pass.process, pass.failed_at, pass.problems)
     pass.failed = pass.failed + 1
   elseif takes_jobs(keys, pass, queue) then
-    redis.call('RPUSH', keys.queue(queue), raw)
-    pass.moved = pass.moved + 1
+    if not pass.unique or is_only_one(keys, pass, queue, raw) then
+      redis.call('RPUSH', keys.queue(queue), raw)
+      pass.moved = pass.moved + 1
+    else
+      pass.dropped = pass.dropped + 1
+    end
   else
     postpone(keys, pass, raw)
   end

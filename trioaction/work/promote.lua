@@ -1,9 +1,11 @@
 -- Moves delayed jobs that are due into their queues, the longest due first, at most so many, or a little over 1 MiB.
 --
 -- KEYS: none; all are made from the namespace.
--- ARGV: namespace, process id, lease in ms, Unix second, most jobs, failed_at for those that name no queue.
--- Returns {"lost"} if this process does not lead (nothing is written), else {"ok", moved, failed, next, problems}: next is
---   the second that is due next, "" if there is none; if it is not in the future, call again. Problems are texts.
+-- ARGV: namespace, process id, lease in ms, Unix second, most jobs, failed_at for those that name no queue; then the actions whose
+--   jobs are unique, each with the seconds for which one that waits in its queue keeps equal ones out (0: not at all).
+-- Returns {"lost"} if this process does not lead (nothing is written), else {"ok", moved, failed, next, problems, dropped}: next
+--   is the second that is due next, "" if there is none; if it is not in the future, call again. Problems are texts. Dropped
+--   are jobs of which an equal one is in its queue.
 -- Idempotent in that each job is moved by the one call that takes it from its second; its bytes stay as they are.
 -- include: ../resque/keys.lua
 -- include: ../resque/types.lua
@@ -13,13 +15,14 @@ local MAX_BYTES = 1048576
 local keys, process, most = keys_of(ARGV[1]), ARGV[2], tonumber(ARGV[5])
 if redis.pcall('GET', keys.resque_leader) ~= process then return {'lost'} end
 if not fits(keys.schedule, 'zset') then
-  return {'ok', 0, 0, '', {keys.schedule .. ' is no sorted set: delayed jobs stay where they are'}}
+  return {'ok', 0, 0, '', {keys.schedule .. ' is no sorted set: delayed jobs stay where they are'}, 0}
 end
 
 local pass = {
   process = process, now = tonumber(ARGV[4]), failed_at = ARGV[6],
-  queues = {}, problems = {}, bytes = 0, steps = 0, moved = 0, failed = 0,
+  queues = {}, problems = {}, bytes = 0, steps = 0, moved = 0, failed = 0, dropped = 0, unique = #ARGV > 6 and {},
 }
+for at = 7, #ARGV, 2 do pass.unique[ARGV[at]] = tonumber(ARGV[at + 1]) end
 
 local function spent()
   return pass.steps >= most or pass.bytes >= MAX_BYTES
@@ -46,4 +49,4 @@ for _, second in ipairs(due) do
   empty_second(second)
 end
 local first = redis.call('ZRANGE', keys.schedule, 0, 0, 'WITHSCORES')
-return {'ok', pass.moved, pass.failed, first[2] or '', pass.problems}
+return {'ok', pass.moved, pass.failed, first[2] or '', pass.problems, pass.dropped}

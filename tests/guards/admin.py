@@ -1,0 +1,166 @@
+"""Nobody operates tasks over HTTP who may not, and nobody learns secrets there."""
+
+from __future__ import annotations
+
+from guards.mutation import Guard, Promise
+from guards.suites import ADMIN, ADMIN_AUTH, ADMIN_FLEET, SHOWN
+
+ADMINISTERED = Promise(
+    "Nobody operates tasks over HTTP who may not",
+    (
+        Guard(
+            "without a setting there is nothing",
+            "runtime.py",
+            "    if not settings.admin.enabled:\n        return registry\n",
+            "",
+            (ADMIN_AUTH, "-k", "without_a_setting"),
+        ),
+        Guard(
+            "built-in actions ask who calls",
+            "builtin/register.py",
+            "(PeopleOnly(), _gate(settings), shown)",
+            "(PeopleOnly(), shown)",
+            (ADMIN_AUTH, "-k", "without_the_password"),
+        ),
+        Guard(
+            "a wrong password",
+            "builtin/admission.py",
+            "        if given is not None and hmac.compare_digest(sha256(given).digest(), self._digest):\n",
+            "        if given is not None:\n",
+            (ADMIN_AUTH, "-k", "without_the_password"),
+        ),
+        Guard(
+            "a limit on guesses",
+            "builtin/admission.py",
+            "            self._guesses.add(client, trio.current_time())\n",
+            "            pass\n",
+            (ADMIN_AUTH, "-k", "guesses_too_often"),
+        ),
+        Guard(
+            "who has guessed too often is not told that he was right",
+            "builtin/admission.py",
+            "        if self._guesses.are_used_up(client, trio.current_time()):\n",
+            "        if False:\n",
+            (ADMIN_AUTH, "-k", "guesses_too_often"),
+        ),
+        Guard(
+            "guesses take no end of memory",
+            "builtin/admission.py",
+            "            self._times.popitem(last=False)\n",
+            "            pass\n",
+            (ADMIN_AUTH, "-k", "forgotten"),
+        ),
+        Guard(
+            "a client of IPv6 is its network",
+            "builtin/admission.py",
+            "IPv6Network((int(client), 64), strict=False)",
+            "client",
+            (ADMIN_AUTH, "-k", "is_its_network"),
+        ),
+        Guard(
+            "neither jobs nor commands operate tasks",
+            "builtin/admission.py",
+            "        if connection.kind not in EDGES:\n",
+            "        if False:\n",
+            (ADMIN_AUTH, "-k", "neither_a_job"),
+        ),
+        Guard(
+            "what operates tasks is not enqueued",
+            "builtin/jobs.py",
+            "        if any(params.action == operation.name for operation in Operation.__subclasses__()):\n",
+            "        if False:\n",
+            (ADMIN_AUTH, "-k", "neither_a_job"),
+        ),
+        Guard(
+            "inputs of jobs are not logged",
+            "builtin/jobs.py",
+            "        inputs: JobInputs = secret({}, ",
+            "        inputs: JobInputs = Field({}, ",
+            (ADMIN_AUTH, "-k", "neither_logged"),
+        ),
+        Guard(
+            "an application's own 401 asks for no password",
+            "web/codec.py",
+            "    if isinstance(error, Unauthorized):",
+            "    if status == HTTPStatus.UNAUTHORIZED:",
+            (ADMIN_AUTH, "-k", "401_of"),
+        ),
+        Guard(
+            "a middleware that lets everybody in",
+            "builtin/register.py",
+            "    if type(made).before is Middleware.before:\n",
+            "    if False:\n",
+            (ADMIN_AUTH, "-k", "cannot_be_had"),
+        ),
+        Guard(
+            "a short password",
+            "config.py",
+            "len(password.get_secret_value()) < SHORTEST_PASSWORD:",
+            "False:",
+            (ADMIN_AUTH, "-k", "would_not_do"),
+        ),
+        Guard(
+            "a password in an error about its table",
+            "config.py",
+            "secret[: len(location)] == location[:2]",
+            "secret == location[:2]",
+            (ADMIN_AUTH, "-k", "would_not_do"),
+        ),
+        Guard(
+            "who chooses nothing does not get everything",
+            "builtin/operation.py",
+            "        if not given:\n",
+            "        if False:\n",
+            (ADMIN, "-k", "clear_changes"),
+        ),
+        Guard(
+            "a misspelt choice is not all",
+            "builtin/operation.py",
+            '    model_config = {"extra": "forbid"}\n',
+            "",
+            (ADMIN, "-k", "cleared_whole"),
+        ),
+        Guard(
+            "pages of large jobs are bounded",
+            "builtin/queues.py",
+            "while len(jobs) < limit and size < MOST_BYTES:",
+            "while len(jobs) < limit:",
+            (ADMIN, "-k", "ends_early"),
+        ),
+        Guard(
+            "equal entries are told apart by how often they are named",
+            "builtin/waiting.py",
+            "            left[id] -= 1\n",
+            "            pass\n",
+            (ADMIN, "-k", "one_for_each_id"),
+        ),
+        Guard(
+            "secrets of jobs are masked",
+            "operate/shown.py",
+            '        return [_masked(cast("Json", args[0]), spec.secrets)]\n',
+            "        return list(args)\n",
+            (SHOWN, ADMIN, "-k", "masked or queues_and_their_jobs"),
+        ),
+        Guard(
+            "secrets in the keys of locks are masked",
+            "operate/shown.py",
+            "    masked = _job_text(lock.job, registry)\n",
+            "    masked = lock.job\n",
+            (ADMIN_FLEET, "-k", "locks"),
+        ),
+        Guard(
+            "who looks for a lock does not learn secrets",
+            "builtin/fleet.py",
+            'lock.job.partition(":[")[0]',
+            "lock.job",
+            (ADMIN_FLEET, "-k", "locks"),
+        ),
+        Guard(
+            "names that JSON cannot have",
+            "operate/shown.py",
+            'return text.encode("utf-8", "backslashreplace").decode()',
+            "return text",
+            (SHOWN,),
+        ),
+    ),
+)

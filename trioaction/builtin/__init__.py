@@ -1,0 +1,1 @@
+"""Actions of our own, with which tasks are looked at and operated over HTTP. Nothing without ``[admin]``."""
