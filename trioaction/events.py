@@ -207,9 +207,7 @@ WORKERS_LISTED_AGAIN = Event(
     "somebody had struck workers of this process off the list, as if they were dead",
     (
         _counter("struck_off", "Times that workers of this process were not listed any more."),
-        _counter(
-            "jobs_taken_back", "Failed jobs that others had made of jobs that ran here.", amount="jobs"
-        ),
+        _counter("jobs_taken_back", "Failed jobs that others had made of such workers' jobs.", amount="jobs"),
     ),
 )
 JOB_SETTLED = Event(
@@ -279,14 +277,8 @@ DUE_JOBS_FAILED = Event(
 DUE_JOBS_DROPPED = Event(
     _SCHEDULER,
     INFO,
-    "jobs that were due were dropped: they are unique, and equal ones wait in their queues",
-    (
-        _counter(
-            "duplicate_due_jobs",
-            "Delayed jobs of unique actions that this process dropped: equal ones were queued.",
-            amount="jobs",
-        ),
-    ),
+    "unique jobs that were due were dropped: equal ones are queued",
+    (_counter("duplicate_due_jobs", "Due jobs dropped because equal ones were queued.", amount="jobs"),),
 )
 RECURRING_STARTED = Event(
     _SCHEDULER,

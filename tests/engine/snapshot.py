@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from engine.fleet import NOW
-from engine.model import REMEMBERED, TERM, Process, World
+from engine.model import World
+from engine.model_locks import LEASE, Held
+from engine.model_process import REMEMBERED, TERM, Process
 from engine.model_record import BITS, LISTS
 
 from trioaction.resque.keys import queues_word
@@ -118,6 +120,8 @@ def _all(world: World) -> Generator[tuple[str, Kept]]:
     for id, owned in world.owned.items():
         yield keys.owned(id), Kept({one.encode() for one in owned})
     yield from _of_records(world)
+    yield from _of_locks(world)
+    yield from _of_operators(world)
     yield keys.retry, Kept({raw: float(due) for raw, due in world.retries.items()})
     deaths = {job.encode(): f"{beside} {alone}".encode() for job, (beside, alone) in world.deaths.items()}
     yield keys.deaths, Kept(deaths, REMEMBERED)
@@ -147,9 +151,48 @@ def _of_resque(world: World) -> Generator[tuple[str, Kept]]:
         yield keys.timestamps(raw.decode()), Kept({f"delayed:{second}".encode() for second in seconds})
 
 
+def _of_locks(world: World) -> Generator[tuple[str, Kept]]:
+    keys = world.keys
+    texts: list[tuple[Callable[[str], str], str, dict[str, Held]]] = [
+        (keys.job_lock, "", world.locks),
+        (keys.owner, "workerslock:", world.owners),
+        (keys.queue_lock, "", world.queue_locks),
+        (keys.owner, "lock:", world.queue_owners),
+        (keys.waits, "", world.waits),
+    ]
+    for key, prefix, held in texts:
+        for job, one in held.items():
+            yield key(prefix + job), Kept(one.value.encode(), one.left)
+    yield keys.blocked, Kept({job.encode(): at for job, at in world.blocked.items()})
+    for job, line in world.waiting.items():
+        yield keys.waiting(job), Kept([f"{len(queue)} {queue}".encode() + raw for queue, raw in line])
+    for id, process in world.processes.items():
+        notes = process.notes.items()
+        yield (
+            keys.locks_of(id),
+            Kept({str(place).encode(): f"{n.word} {n.seconds} {n.job}".encode() for place, n in notes}),
+        )
+
+
+def _of_operators(world: World) -> Generator[tuple[str, Kept]]:
+    keys = world.keys
+    yield keys.paused, Kept({queue.encode() for queue in world.paused})
+    yield keys.pause_all, Kept(b"true" if world.pauses_all else b"")
+    yield keys.sieves, Kept({name.encode() for name in world.sifted})
+    for name, sieve in world.sieves.items():
+        fields = {"token": sieve.token, "taken": str(sieve.taken), "unfit": str(sieve.unfit)}
+        yield (
+            keys.sieve(name),
+            Kept({key.encode(): word.encode() for key, word in fields.items()}, sieve.left),
+        )
+    for key, lists in ((keys.aside, world.aside), (keys.kept, world.kept)):
+        for name, raws in lists.items():
+            yield key(name), Kept(raws)
+
+
 def _of_process(world: World, id: str, process: Process) -> Generator[tuple[str, Kept]]:
     keys, queues = world.keys, queues_word(process.queues)
-    fields = {**process.record, "slots": str(process.slots), "queues": queues}
+    fields = {**process.record, "slots": str(process.slots), "queues": queues, "lease": str(LEASE)}
     if process.seq is not None:
         fields["seq"] = str(process.seq)
     if process.suspect is not None:
@@ -162,6 +205,8 @@ def _of_process(world: World, id: str, process: Process) -> Generator[tuple[str,
     yield keys.inflight(id), Kept(entries)
     for place in _places(process):
         yield keys.started(f"{id}-{place}", queues), Kept(None)
+    for slot in range(1, process.slots + 1):
+        yield keys.ping(f"{id}-{slot}"), Kept(None)
     for job in process.flights.values():
         yield (
             keys.working_on(f"{id}-{job.slot}", queues),

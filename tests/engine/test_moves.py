@@ -17,7 +17,7 @@ async def working(fleet: Fleet, id: str) -> set[str]:
     return {
         key.rpartition(f"{id}-")[2]
         for key in await fleet.all_keys()
-        if ":worker:" in key and not key.endswith(":started")
+        if ":worker:" in key and ":worker:ping:" not in key and not key.endswith(":started")
     }
 
 

@@ -19,6 +19,7 @@ from redis.exceptions import ResponseError
 
 from trioaction.action import Action, Task
 from trioaction.errors import InvalidInput
+from trioaction.operate import delayed as delayed_module
 from trioaction.operate.delayed import Delayed, DelayedJob
 from trioaction.redis.doorbell import open_doorbell
 from trioaction.resque.delayed import delay
@@ -359,3 +360,15 @@ async def test_a_unique_job_that_was_deleted_may_be_put_off_again(redis_url: str
             assert not (await actions.enqueue_in(7200, name)).enqueued
             (job,) = [job async for job in delayed.jobs()]
             assert await delayed.delete(job)
+
+
+async def test_behind_many_seconds_each_counts_as_one_job(
+    redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delayed_module, "SECONDS_COUNTED", 4)
+    monkeypatch.setattr(delayed_module, "SLICE", 2)
+    async with open_waiting(redis_url, namespace) as it:
+        for second in range(7):
+            await it.put_off(THEN + second, element(1), element(2))
+        assert await it.delayed.count() == 14
+        assert await it.delayed.at_least() == 2 * 4 + 3

@@ -107,14 +107,14 @@ async def test_names_that_no_queue_can_have_are_refused(answer: Any) -> None:
 
 async def test_a_function_that_fails_leaves_the_names_as_they_are(autojump_clock: Any) -> None:
     del autojump_clock
-    answers = iter([["a"], ["a"], ["b", "*", "b"]])
+    answers = [["a"], ["a"], ["b", "*", "b"]]
 
     def namer() -> list[str]:
-        return next(answers)
+        return answers.pop(0)
 
     names = QueueNames(["q"], namer, every=10)
     await names.ask()
-    with capture_logs() as logs, pytest.raises(StopIteration):
+    with capture_logs() as logs, pytest.raises(IndexError):
         await names.keep_asking()
     assert names.now == ["b", "*"]
     assert [line["now"] for line in logs] == [["b", "*"]]

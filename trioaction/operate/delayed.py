@@ -55,6 +55,9 @@ class DelayedPage:
     problems: tuple[str, ...] = ()
 
 
+SECONDS_COUNTED = 10_000
+
+
 class Delayed:
     """The delayed jobs of one namespace, whoever put them off; ``clock`` gives Unix seconds.
 
@@ -68,12 +71,25 @@ class Delayed:
 
     async def count(self) -> int:
         """How many there are, counted in slices. A checkpoint that changes nothing, cancelled or not."""
-        total, after = 0, "-inf"
-        while after:
+        return (await self._counted(math.inf))[0]
+
+    async def at_least(self) -> int:
+        """The same at once, however many: behind 10,000 different seconds, each counts as one job.
+
+        A checkpoint that changes nothing, cancelled or not.
+        """
+        jobs, seconds = await self._counted(SECONDS_COUNTED)
+        more = await self._transport.call("ZCARD", self._keys.schedule) - seconds
+        return jobs + max(0, more)
+
+    async def _counted(self, most: float) -> tuple[int, int]:
+        """The jobs of about so many seconds, and of how many they are."""
+        jobs, seconds, after = 0, 0, "-inf"
+        while after and seconds < most:
             args = (self._keys.namespace, after, SLICE)
-            place, jobs = cast("tuple[bytes, int]", await COUNT.run(self._transport, (), args, retry=True))
-            total, after = total + jobs, place.decode()
-        return total
+            place, some = cast("tuple[bytes, int]", await COUNT.run(self._transport, (), args, retry=True))
+            jobs, seconds, after = jobs + some, seconds + SLICE, place.decode()
+        return jobs, seconds
 
     async def page(self, *, after: str | None = None, limit: int = 100) -> DelayedPage:
         """At most ``limit`` of them (or 500, or about 1 MiB), behind the page whose ``next`` is given.

@@ -57,6 +57,6 @@ class Tasks:
             stats=await self.stats(),
             leader=await self.leader(),
             failed=await self.failed.count(),
-            delayed=await self.delayed.count(),
+            delayed=await self.delayed.at_least(),
             retries=await self.retries.count(),
         )

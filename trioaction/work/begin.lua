@@ -34,7 +34,7 @@ end
 local function wait()
   local touched = {}
   redis.call('RPUSH', keys.waiting(job), #queue .. ' ' .. queue .. raw)
-  redis.call('ZADD', keys.blocked, 'NX', ARGV[10], job)
+  redis.pcall('ZADD', keys.blocked, 'NX', ARGV[10], job) -- another's key in its place: the leader tells of it
   redis.call('HDEL', keys.inflight(process), place)
   leave_place(keys, process, ARGV[4], place)
   local id, index = child_of(raw)

@@ -3,7 +3,8 @@
 --
 -- KEYS: none; all are made from the namespace.
 -- ARGV: namespace, process id, "rescue" (only if its lease has lapsed), "dead" (it surely is) or "leave" (it goes itself: its
---   jobs did not kill it), most jobs to move, and fan-outs to end.
+--   jobs did not kill it), most jobs to move, and fan-outs to end; then pairs place, token of jobs that do not go back, because
+--   they are failed jobs already, or were.
 -- Returns {code, number of jobs put back, problems, suspected}: "alive" (nothing done), "gone" (no record: done before),
 --   "more" (call again) or "done"; problems are keys of queues that are no lists; suspected are the actions of jobs that run alone from now on.
 -- Idempotent: each job is moved by the call that takes it out of the record.
@@ -16,9 +17,18 @@
 -- include: suspects.lua
 -- include: strike_off.lua
 -- include: traces.lua
+
+-- Lets a job go whose end is somebody else's matter.
+local function forsake(keys, process, queues, job, touched)
+  release_lock(keys, process, job.place, touched)
+  redis.call('HDEL', keys.inflight(process), job.place)
+  leave_place(keys, process, queues, job.place)
+end
+
 local MAX_SLOTS = 10000 -- as the settings have it: a record that somebody has written may have anything in it
 local keys = keys_of(ARGV[1])
-local process, most, problems = ARGV[2], tonumber(ARGV[4]), {}
+local process, most, problems, forsaken = ARGV[2], tonumber(ARGV[4]), {}, {}
+for at = 5, #ARGV, 2 do forsaken[ARGV[at]] = tonumber(ARGV[at + 1]) end
 local record = redis.call('HMGET', keys.process(process), 'slots', 'queues', 'suspect', 'seq')
 local slots, queues, suspect, begun = record[1], record[2], record[3], record[1] and not record[4]
 if ARGV[3] == 'rescue' and not begun and redis.call('EXISTS', keys.lease(process)) == 1 then
@@ -30,7 +40,7 @@ if not slots then return {'gone', 0, problems, {}} end
 -- Without its sequence a process is fenced from the first slice on; else it could renew its lease between two.
 redis.call('HDEL', keys.process(process), 'seq')
 
-local moved, suspected, jobs = 0, {}, {}
+local moved, seen, suspected, jobs = 0, 0, {}, {}
 -- A key of the process that somebody has made something else has nothing in it that could be moved.
 if fits(keys.inflight(process), 'hash') then jobs = jobs_in_flight(keys.inflight(process)) end
 -- In the first slice, where all are here that died together. Of one without a record nobody knows how it ended.
@@ -51,12 +61,17 @@ tell_all(keys, sealed)
 if fits(owned, 'set') and redis.call('EXISTS', owned) == 1 then return {'more', moved, problems, suspected} end
 local touched = {}
 for _, job in ipairs(jobs) do
-  if moved == most then break end
-  put_back(keys, process, queues, job, problems, touched)
-  moved = moved + 1
+  if seen == most then break end
+  if forsaken[job.place] == job.token then
+    forsake(keys, process, queues, job, touched)
+  else
+    put_back(keys, process, queues, job, problems, touched)
+    moved = moved + 1
+  end
+  seen = seen + 1
 end
 touch_all(keys, touched)
 tell_all(keys, touched)
-if moved < #jobs then return {'more', moved, problems, suspected} end
+if seen < #jobs then return {'more', moved, problems, suspected} end
 strike_off(keys, process, math.min(tonumber(slots) or 0, MAX_SLOTS), queues or '')
 return {'done', moved, problems, suspected}

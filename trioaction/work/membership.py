@@ -16,11 +16,12 @@ from redis.exceptions import RedisError
 
 from trioaction.config import TaskSettings
 from trioaction.errors import StartupError
-from trioaction.events import FENCED, HEARTBEAT_FAILED, JOB_STRANDED, Events
+from trioaction.events import FENCED, HEARTBEAT_FAILED, JOB_SETTLED, JOB_STRANDED, Events
 from trioaction.redis.scripts import Script
 from trioaction.redis.transport import ConnectionLost, Transport
 from trioaction.resque.keys import Keys, queues_word
 from trioaction.work.identity import Identity
+from trioaction.work.listing import Listing, settled
 
 JOIN, HEARTBEAT, DISSOLVE = (Script(__file__, name) for name in ("join.lua", "heartbeat.lua", "dissolve.lua"))
 SLICE = 500
@@ -65,6 +66,7 @@ class Membership:
         self._former = ""
         """The id under which this process was taken for dead, until Redis knows that it lives."""
         self.lease_ms = max(1, round(settings.lease * 1000))
+        self._listing = Listing(transport, keys, slots=slots, lease_ms=self.lease_ms, events=self._events)
 
     async def join(self) -> str:
         """The id of this process; registers it first if it is no member. A checkpoint.
@@ -105,6 +107,8 @@ class Membership:
             answer = await HEARTBEAT.run(
                 self._transport, (), (self._keys.namespace, id, self.lease_ms), retry=True
             )
+            if answer != b"gone":
+                await self._listing.look(id)
         except RedisError as error:
             self.refused = not isinstance(error, ConnectionLost)
             self._events.tell(HEARTBEAT_FAILED, process=id, error=str(error))
@@ -146,15 +150,18 @@ async def dissolve(
     A checkpoint. When cancelled a part of its jobs may have moved; calling it again goes on.
     """
     moved, suspected = 0, list[str]()
+    forsaken = await settled(transport, keys, id)
     while True:
-        reply = cast(
-            "list[Any]", await DISSOLVE.run(transport, (), (keys.namespace, id, mode, SLICE), retry=True)
-        )
+        args = (keys.namespace, id, mode, SLICE, *forsaken)
+        reply = cast("list[Any]", await DISSOLVE.run(transport, (), args, retry=True))
         moved += int(reply[1])
         suspected += (action.decode("utf-8", "backslashreplace") for action in reply[3])
         for key in reply[2]:
             name = key.decode("utf-8", "backslashreplace")
             (events or Events()).tell(JOB_STRANDED, key=name, kept_in=keys.stranded_jobs)
+        if reply[0] == b"done":
+            for place in forsaken[::2]:
+                (events or Events()).tell(JOB_SETTLED, process=id, place=place)
         if reply[0] != b"more":
             return Dissolved(reply[0].decode(), moved, tuple(suspected))
 

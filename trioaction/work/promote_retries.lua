@@ -2,7 +2,7 @@
 --
 -- KEYS: none; all are made from the namespace.
 -- ARGV: namespace, process id, lease in ms, Unix ms, most jobs, failed_at for those that name no queue.
--- Returns {"lost"} if this process does not lead (nothing is written), else {"ok", moved, failed, next, problems}: next is
+-- Returns {"lost"} if this process does not lead (nothing is written), else {"ok", moved, failed, next, problems, 0}: next is
 --   when (Unix ms) the next one is due, "" if there is none; if it is not in the future, call again. Problems are texts.
 -- Idempotent in that each job is moved by the one call that finds it waiting; its bytes stay as they are.
 -- include: ../resque/keys.lua
@@ -13,7 +13,7 @@ local MAX_BYTES = 1048576
 local keys, process, most = keys_of(ARGV[1]), ARGV[2], tonumber(ARGV[5])
 if redis.pcall('GET', keys.leader) ~= process then return {'lost'} end
 if not fits(keys.retry, 'zset') then
-  return {'ok', 0, 0, '', {keys.retry .. ' is no sorted set: jobs are not tried again'}}
+  return {'ok', 0, 0, '', {keys.retry .. ' is no sorted set: jobs are not tried again'}, 0}
 end
 
 local pass = {process = process, failed_at = ARGV[6], queues = {}, problems = {}, bytes = 0, steps = 0, moved = 0, failed = 0}
@@ -49,4 +49,4 @@ while raw and pass.steps < most and pass.bytes < MAX_BYTES do
   raw = next_due()
 end
 local first = redis.call('ZRANGE', keys.retry, 0, 0, 'WITHSCORES')
-return {'ok', pass.moved, pass.failed, first[2] or '', pass.problems}
+return {'ok', pass.moved, pass.failed, first[2] or '', pass.problems, 0}

@@ -1,7 +1,7 @@
-"""Starts the runs of recurring actions, once per interval in the whole fleet.
+"""Starts the runs of recurring actions, one per due time in the whole fleet.
 
 Reads the records, has ``schedule`` work out what they should be, and hands both to a script, which writes
-only if nothing has changed meanwhile. Never touches the record of an action that this process does not
+only if nothing has changed meanwhile. Never touches the record of a schedule that this process does not
 know, except to drop it when nobody has known it for long.
 """
 
@@ -38,7 +38,7 @@ class _Turn:
 
 
 class Recurring:
-    """The recurring actions that this process knows."""
+    """The schedules that this process knows."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Recurring:
     ) -> None:
         self._transport = transport
         self._keys = keys
-        self._recurrences = {recurrence.action: recurrence for recurrence in recurrences}
+        self._recurrences = {recurrence.key: recurrence for recurrence in recurrences}
         self._lease_ms = lease_ms
         self._events = events or Events()
 
@@ -63,14 +63,14 @@ class Recurring:
         """
         turn = _Turn(process, math.floor(now * 1000), await self._read())
         plans = {
-            name: planned(self._record(turn, name), recurrence.interval, turn.now)
+            name: planned(self._record(turn, name), recurrence.grid, turn.now)
             for name, recurrence in self._recurrences.items()
         }
         leads = await self._write(turn, plans)
         dues, problems = [math.inf], list[str]()
-        for name, plan in sorted(plans.items(), key=lambda item: item[1].due):
-            if not leads or plan.due > turn.now:
-                dues.append(plan.due / 1000)
+        for name, plan in sorted(plans.items(), key=lambda item: item[1].wanted_at):
+            if not leads or plan.wanted_at > turn.now:
+                dues.append(plan.wanted_at / 1000)
                 continue
             code, key, due = await self._fire(turn, self._recurrences[name], plan)
             leads = code != "lost"
@@ -83,8 +83,8 @@ class Recurring:
         records = pairs(await self._transport.call("HGETALL", self._keys.recurring))
         return {name.decode("utf-8", "surrogateescape"): raw for name, raw in records.items()}
 
-    def _record(self, turn: _Turn, action: str) -> Record | None:
-        raw = turn.raws.get(action)
+    def _record(self, turn: _Turn, name: str) -> Record | None:
+        raw = turn.raws.get(name)
         return None if raw is None else decode(raw)
 
     async def _write(self, turn: _Turn, plans: Mapping[str, Record]) -> bool:
@@ -92,12 +92,12 @@ class Recurring:
         words: list[bytes] = []
         for name, plan in plans.items():
             new = plan.encode()
-            if plan.due > turn.now and turn.raws.get(name) != new:
+            if plan.wanted_at > turn.now and turn.raws.get(name) != new:
                 words += (name.encode(), turn.raws.get(name, b""), new)
         for name, raw in turn.raws.items():
             record = decode(raw)
             if name not in plans and record is not None and expired(record, turn.now):
-                log.info("the schedule of an action that nobody knows any more is dropped", action=name)
+                log.info("a schedule that nobody knows any more is dropped", schedule=name)
                 words += (name.encode("utf-8", "surrogateescape"), raw, b"")
         if not words:
             return True
@@ -106,19 +106,26 @@ class Recurring:
 
     async def _fire(self, turn: _Turn, recurrence: Recurrence, plan: Record) -> tuple[str, str, int]:
         """Start one run: the script's code and key, and when (ms) to look again."""
-        action, queue, job_id = recurrence.action, recurrence.queue, uuid.uuid4().hex
+        name, job_id = recurrence.key, recurrence.job_id(uuid.uuid4().hex)
         ran, left_out = fired(plan, turn.now), skipped(plan, turn.now)
-        expires_at = None if recurrence.lifetime is None else ran.last + recurrence.lifetime
         args = (
             *(self._keys.namespace, turn.process, self._lease_ms),
-            *(action, turn.raws.get(action, b""), ran.encode(), left_out.encode()),
-            *(queue, encode(action, queue, {}, job_id=job_id, expires_at=expires_at)),
+            *(name, turn.raws.get(name, b""), ran.encode(), left_out.encode()),
+            *(recurrence.queue, element_of(recurrence, job_id, ran.last)),
             *(job_id, recurrence.guarded_for(self._lease_ms)),
         )
         reply = cast("list[bytes]", await FIRE.run(self._transport, (), args, retry=True))
         code, key = (word.decode("utf-8", "replace") for word in reply)
         if code == "fired":
-            self._events.tell(RECURRING_STARTED, action=action, queue=queue, job_id=job_id)
+            about = {"queue": recurrence.queue, "job_id": job_id}
+            self._events.tell(RECURRING_STARTED, action=recurrence.action, **about)
         elif code == "overlap":
-            self._events.tell(RECURRING_SKIPPED, action=action)
+            self._events.tell(RECURRING_SKIPPED, action=recurrence.action)
         return code, key, ran.due if code in ("fired", "overlap") else turn.now
+
+
+def element_of(recurrence: Recurrence, job_id: str, due: int) -> bytes:
+    """The job of a run that is due then."""
+    expires_at = None if recurrence.lifetime is None else due + recurrence.lifetime
+    queue, inputs = recurrence.queue, recurrence.inputs
+    return encode(recurrence.action, queue, inputs, job_id=job_id, expires_at=expires_at)

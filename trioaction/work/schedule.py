@@ -1,16 +1,21 @@
 """When recurring actions are due. Pure: the time comes in, records go out, and nobody is asked anything.
 
-Runs are anchored at due times: they stay on the grid that the first one began, however late a leader comes.
-What was missed meanwhile is one run. Times are whole Unix milliseconds.
+A schedule is a grid of due times: an interval from the first run on, or what a cron expression says. Runs
+stay on it, however late a leader comes, and what was missed meanwhile is one run. Times are whole Unix
+milliseconds.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any, cast
 
+from trioaction.action import Schedule, Task
+from trioaction.cron import DEFAULT_ZONE, Cron, cron_problem, zone_problem
 from trioaction.registry import ActionSpec
 
 HOUR = 3_600_000
@@ -22,21 +27,35 @@ UNBOUNDED = 24 * HOUR
 """How long a run without a time-out may keep the next ones from starting."""
 MARGIN = 60_000
 """How much longer than its time-out a run does so: it may have to wait for a free slot."""
-_FIELDS = ("due", "last", "interval", "seen")
+
+Grid = int | Cron
+"""Where due times are: so many milliseconds apart, or at the times of a cron expression."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recurrence:
-    """What an action declares: a run per ``interval`` into ``queue``, ended after ``timeout`` (0 = never).
+    """One schedule of an action: runs with ``inputs`` in ``queue``, ended after ``timeout`` (0 = never).
 
     A run that has not started ``lifetime`` after it was due is not to start; None: it may start at any time.
+    The schedule that an action has by itself has no ``name``.
     """
 
     action: str
     queue: str
-    interval: int
+    grid: Grid
     timeout: int
     lifetime: int | None = None
+    name: str = ""
+    inputs: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False, repr=False)
+
+    @property
+    def key(self) -> str:
+        """The schedule's name in the hash of records, and its guard's."""
+        return schedule_key(self.action, self.name)
+
+    def job_id(self, unique: str) -> str:
+        """The id of a run's job, which tells whose run it is to whoever ends it."""
+        return f"{self.name}.{unique}" if self.name else unique
 
     def guarded_for(self, lease: int) -> int:
         """How long a run that never reports its end counts as running."""
@@ -45,20 +64,32 @@ class Recurrence:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What Redis knows of one recurring action.
+    """What Redis knows of one schedule.
 
-    ``due`` is the next run, ``last`` the due time of the last run that started (0 = none yet), ``interval``
-    the frequency that both go by, ``seen`` when a leader knew the action, give or take an hour.
+    ``due`` is the next run, ``last`` the due time of the last run that started (0 = none yet), ``grid`` what
+    both go by, ``seen`` when a leader knew the schedule, give or take an hour. While it is ``stopped`` no run
+    starts.
     """
 
     due: int
     last: int
-    interval: int
+    grid: Grid
     seen: int
+    stopped: bool = False
 
     def encode(self) -> bytes:
         """As it is kept."""
-        return json.dumps({name: getattr(self, name) for name in _FIELDS}, separators=(",", ":")).encode()
+        grid = self.grid
+        times = {"cron": grid.text, "zone": grid.zone} if isinstance(grid, Cron) else {"interval": grid}
+        fields: dict[str, Any] = {"due": self.due, "last": self.last, **times, "seen": self.seen}
+        if self.stopped:
+            fields["stopped"] = True
+        return json.dumps(fields, separators=(",", ":")).encode()
+
+    @property
+    def wanted_at(self) -> float:
+        """When there is something to do, if ever."""
+        return math.inf if self.stopped else self.due
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,62 +101,131 @@ class Look:
     problems: tuple[str, ...] = ()
 
 
+def schedule_key(action: str, name: str) -> str:
+    """What a schedule of an action is called in Redis; ``#`` is in no name of an action."""
+    return f"{action}#{name}" if name else action
+
+
 def recurrences(specs: Iterable[ActionSpec], default_timeout: float) -> list[Recurrence]:
-    """Those of all recurring actions; ``default_timeout`` (seconds) is for actions that name none."""
+    """All schedules of all actions; ``default_timeout`` (seconds) is for actions that name none."""
     found: list[Recurrence] = []
     for spec in specs:
-        if spec.task is None or spec.task.interval is None:
-            continue
         timeout = default_timeout if spec.timeout is None else spec.timeout
-        interval = max(1, round(spec.task.interval * 1000))
-        run = (spec.name, spec.task.queue, interval, round(timeout * 1000), spec.task.lifetime)
-        found.append(Recurrence(*run))
+        if spec.task is not None:
+            timetable = spec.task.timetable
+            found += (_recurrence(spec.name, spec.task, one, round(timeout * 1000)) for one in timetable)
     return found
 
 
+def _recurrence(action: str, task: Task, schedule: Schedule, timeout: int) -> Recurrence:
+    queue = task.queue if schedule.queue is None else schedule.queue
+    run = (action, queue, _grid(schedule), timeout, task.lifetime)
+    return Recurrence(*run, schedule.name, dict(schedule.inputs))
+
+
+def _grid(schedule: Schedule) -> Grid:
+    if schedule.cron is not None:
+        return Cron(" ".join(schedule.cron.split()), schedule.timezone or DEFAULT_ZONE)
+    return max(1, round((schedule.interval or 0) * 1000))
+
+
+def shown(grid: Grid) -> str:
+    """A grid in words: ``0 3 * * * Europe/Zurich``, or ``every 1:00:00``."""
+    return f"{grid.text} {grid.zone}" if isinstance(grid, Cron) else f"every {timedelta(milliseconds=grid)}"
+
+
 def decode(raw: bytes) -> Record | None:
-    """A record as it was kept; None if that is not one."""
+    """A record as it was kept; None if that is not one, or is in a time zone that nobody here knows."""
     try:
         values: Any = json.loads(raw)
     except (ValueError, RecursionError):
         return None
     if not isinstance(values, dict):
         return None
-    fields = [cast("dict[str, Any]", values).get(name) for name in _FIELDS]
-    whole = [field for field in fields if isinstance(field, int) and not isinstance(field, bool)]
-    return Record(*whole) if len(whole) == len(_FIELDS) and whole[2] > 0 else None
+    fields = cast("dict[str, Any]", values)
+    numbers = [fields.get(name) for name in ("due", "last", "seen")]
+    due, last, seen = (value if type(value) is int else None for value in numbers)
+    grid = _kept_grid(fields)
+    if due is None or last is None or seen is None or grid is None:
+        return None
+    return Record(due, last, grid, seen, fields.get("stopped") is True)
 
 
-def planned(record: Record | None, interval: int, now: int) -> Record:
-    """The record as it should be before a run; the same object if there is nothing to change."""
+def _kept_grid(fields: Mapping[str, Any]) -> Grid | None:
+    if "cron" not in fields:
+        interval = fields.get("interval")
+        return interval if type(interval) is int and interval > 0 else None
+    text, zone = fields["cron"], fields.get("zone")
+    if not isinstance(text, str) or not isinstance(zone, str) or cron_problem(text) or zone_problem(zone):
+        return None
+    return Cron(text, zone)
+
+
+def planned(record: Record | None, grid: Grid, now: int) -> Record:
+    """The record as it should be before a run; the same object if there is nothing to change.
+
+    An interval begins with a run, a cron expression waits for its time.
+    """
     if record is None:
-        return Record(due=now, last=0, interval=interval, seen=now)
+        return Record(due=_next(grid, now) if isinstance(grid, Cron) else now, last=0, grid=grid, seen=now)
     due, last = record.due, min(record.last, now)
-    if interval != record.interval:
-        due = min(due, last + interval) if last else due
-    if due > now + interval + SKEW:  # a clock was ahead when it was written
-        due = now + interval
+    if grid != record.grid:
+        due = _due_by_another(record, grid, now)
+    if due > _next(grid, now + SKEW):  # a clock was ahead when it was written
+        due = _next(grid, now)
     seen = now if abs(now - record.seen) > HOUR else record.seen
-    new = Record(due, last, interval, seen)
+    new = Record(due, last, grid, seen, record.stopped)
     return record if new == record else new
 
 
 def fired(record: Record, now: int) -> Record:
     """The record after the run that is due has started."""
     latest = _latest_due(record, now)
-    return replace(record, due=latest + record.interval, last=latest, seen=now)
+    return replace(record, due=_next(record.grid, latest), last=latest, seen=now)
 
 
 def skipped(record: Record, now: int) -> Record:
     """The record after the run that is due was left out, as the last one has not ended."""
-    return replace(record, due=_latest_due(record, now) + record.interval, seen=now)
+    return replace(record, due=_next(record.grid, _latest_due(record, now)), seen=now)
+
+
+def stopped(record: Record) -> Record:
+    """The record of a schedule that is not to start anything."""
+    return replace(record, stopped=True)
+
+
+def started(record: Record, now: int) -> Record:
+    """The record of a schedule that goes on; what was due while it was stopped is left out."""
+    missed = record.stopped and record.due <= now
+    due = _next(record.grid, _latest_due(record, now)) if missed else record.due
+    return replace(record, due=due, stopped=False)
 
 
 def expired(record: Record, now: int) -> bool:
-    """Has no leader known the action for so long that it is gone for good?"""
-    return now - record.seen > max(WEEK, 2 * record.interval)
+    """Has no leader known the schedule for so long that it is gone for good?"""
+    if isinstance(record.grid, Cron):
+        interval = record.due - record.last if record.last else 0
+    else:
+        interval = record.grid
+    return now - record.seen > max(WEEK, 2 * interval)
+
+
+def _next(grid: Grid, point: int) -> int:
+    """The point of the grid after one."""
+    return grid.after(point) if isinstance(grid, Cron) else point + grid
+
+
+def _due_by_another(record: Record, grid: Grid, now: int) -> int:
+    """When a schedule is due that has got another grid."""
+    if isinstance(grid, Cron):
+        return grid.after(now)
+    if record.last:
+        return min(record.due, min(record.last, now) + grid)
+    return now if isinstance(record.grid, Cron) else record.due
 
 
 def _latest_due(record: Record, now: int) -> int:
     """The last point of the grid that is not in the future."""
-    return record.due + max(0, now - record.due) // record.interval * record.interval
+    if isinstance(record.grid, Cron):
+        return record.grid.latest(record.due, now)
+    return record.due + max(0, now - record.due) // record.grid * record.grid

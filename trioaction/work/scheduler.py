@@ -26,6 +26,9 @@ from trioaction.redis.scripts import Script
 from trioaction.redis.transport import ConnectionLost, Transport
 from trioaction.registry import ActionSpec
 from trioaction.resque.keys import Keys
+from trioaction.resque.unique import uniques
+from trioaction.work.blocked import Blocked
+from trioaction.work.foreign import ForeignWorkers
 from trioaction.work.promotion import Promotion
 from trioaction.work.recurring import Recurring
 from trioaction.work.schedule import Look, recurrences
@@ -49,8 +52,9 @@ class _Leads:
     """What this process leads, as far as it knows."""
 
     delayed: bool = False
+    """And dead workers of other programs, as with node-resque's leader."""
     recurring: bool = False
-    """And jobs that are tried again."""
+    """And jobs that are tried again, or wait for a lock."""
 
     @property
     def any(self) -> bool:
@@ -90,12 +94,27 @@ class Scheduler:
         self._renew = renew
         self._lease_ms = max(1, round(settings.lease * 1000))
         self._events = events or Events()
-        self._promotion = Promotion(transport, keys, lease_ms=self._lease_ms, events=self._events)
+        actions = tuple(specs)
+        self._promotion = Promotion(
+            transport,
+            keys,
+            lease_ms=self._lease_ms,
+            unique=uniques(actions).values(),
+            events=self._events,
+        )
+        self._blocked = Blocked(transport, keys, lease_ms=self._lease_ms)
         self._recurring = Recurring(
-            transport, keys, recurrences(specs, timeout), lease_ms=self._lease_ms, events=self._events
+            transport, keys, recurrences(actions, timeout), lease_ms=self._lease_ms, events=self._events
         )
         self._trimming = Trimming(
             transport, keys, most=settings.failed_max, age=settings.failed_age, events=self._events
+        )
+        self._foreign = ForeignWorkers(
+            transport,
+            keys,
+            stuck_after=settings.stuck_after,
+            lease_ms=self._lease_ms,
+            events=self._events,
         )
         self._process = ""
         self._leads = _Leads()
@@ -132,8 +151,10 @@ class Scheduler:
             await self._bell.disarm()
         if self._leads.delayed:
             waits.append(await self._look(self._promotion.delayed, process))
+            waits.append(await self._look(self._foreign.look, process))
         if self._leads.recurring:
             waits.append(await self._look(self._promotion.retries, process))
+            waits.append(await self._look(self._blocked.look, process))
             waits.append(await self._look(self._recurring.look, process))
             waits.append(await self._look(self._trimming.look, process))
         return min(waits)
