@@ -3,7 +3,7 @@
 Everything an application needs is here; ``trioaction.testing`` is for its tests.
 """
 
-from trioaction.action import Action, Backoff, Middleware, Rate, Task, Web, secret
+from trioaction.action import Action, Backoff, Middleware, Rate, Schedule, Task, Web, secret
 from trioaction.api import api
 from trioaction.connection import Connection
 from trioaction.errors import (
@@ -38,6 +38,7 @@ __all__ = [
     "Outcome",
     "Rate",
     "RateLimited",
+    "Schedule",
     "Task",
     "TrioactionError",
     "Unavailable",

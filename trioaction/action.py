@@ -1,4 +1,4 @@
-"""What an application declares: ``Action``, ``Task``, ``Backoff``, ``Rate``, ``Web``, ``Middleware``.
+"""What an application declares: ``Action``, ``Task``, ``Schedule``, ``Web``, ``Middleware`` and their parts.
 
 Declarations only: nothing here runs an action or does I/O. ``registry`` checks them at start-up.
 """
@@ -6,10 +6,10 @@ Declarations only: nothing here runs an action or does I/O. ``registry`` checks 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -50,8 +50,29 @@ class Rate:
     @property
     def window(self) -> int:
         """``per`` in whole milliseconds."""
-        seconds = self.per.total_seconds() if isinstance(self.per, timedelta) else self.per
-        return math.ceil(round(seconds * 1000, 6))
+        return math.ceil(round(_seconds(self.per) * 1000, 6))
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """One of several times at which an action recurs, under a ``name`` of its own.
+
+    Either ``cron`` (of ``timezone``) or ``frequency``, as `Task` has them. Its jobs have these ``inputs`` and
+    go to ``queue``, or to that of the `Task`.
+    """
+
+    name: str
+    _: KW_ONLY
+    cron: str | None = None
+    timezone: str | None = None
+    frequency: float | timedelta | None = None
+    inputs: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False, repr=False)
+    queue: str | None = None
+
+    @property
+    def interval(self) -> float | None:
+        """The frequency in seconds, or None if it has none."""
+        return _interval(self.frequency)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +80,9 @@ class Task:
     """How an action runs as a background job.
 
     ``queue`` is required. ``frequency`` makes it recurring: a bare number is milliseconds, a
-    ``timedelta`` says its own unit; one run per interval over the whole fleet.
+    ``timedelta`` says its own unit; one run per interval over the whole fleet. So does ``cron``, with five
+    fields: ``"0 3 * * *"`` is each night at 3, by the clocks of ``timezone`` (``"Europe/Zurich"``; default:
+    UTC). ``schedules`` are for several times, or for runs with inputs.
 
     A job that fails is run again up to ``retries`` times, ``backoff`` later (a `Backoff`, or always the same
     seconds or ``timedelta``), if what it raised is one of ``retry_on`` and none of ``no_retry_on``. Inputs
@@ -70,31 +93,53 @@ class Task:
 
     ``rate`` is how many jobs of the action may start in a time: ``Rate(100, per=60)``. A job that must wait
     holds up those behind it in its queue.
+
+    ``unique`` refuses a job while an equal one (action, queue, inputs) waits: ``"queued"`` in its queue,
+    ``"delayed"`` for its time, True: in either. Of jobs that have the same values of the inputs named by
+    ``concurrency_key`` one runs at a time, over the whole fleet; ``"*"`` stands for all inputs.
+
+    Other programs may enqueue it with several arguments, or with one that is no object: ``positional`` says
+    which inputs those are, in their order.
     """
 
     queue: str = ""
     frequency: float | timedelta | None = None
+    cron: str | None = None
+    timezone: str | None = None
+    schedules: Sequence[Schedule] = ()
     retries: int = 0
     backoff: Backoff | float | timedelta = Backoff()
     retry_on: tuple[type[Exception], ...] = (Exception,)
     no_retry_on: tuple[type[Exception], ...] = ()
     expires: float | timedelta | None = None
     rate: Rate | None = None
+    unique: Literal[False, True, "queued", "delayed"] = False
+    concurrency_key: str | Sequence[str] | None = None
+    positional: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("schedules", "concurrency_key", "positional"):
+            value: Any = getattr(self, name)
+            if isinstance(value, list):  # declarations are for good, and hashable
+                object.__setattr__(self, name, tuple(cast("list[Any]", value)))
 
     @property
     def interval(self) -> float | None:
-        """The frequency in seconds, or None for an action that does not recur."""
-        if isinstance(self.frequency, timedelta):
-            return self.frequency.total_seconds()
-        return None if self.frequency is None else self.frequency / 1000
+        """The frequency in seconds, or None for an action that has none."""
+        return _interval(self.frequency)
+
+    @property
+    def timetable(self) -> tuple[Schedule, ...]:
+        """All its schedules; the one that it has itself comes first, and has no name."""
+        if self.frequency is None and self.cron is None:
+            return tuple(self.schedules)
+        own = Schedule("", cron=self.cron, timezone=self.timezone, frequency=self.frequency)
+        return (own, *self.schedules)
 
     @property
     def lifetime(self) -> int | None:
         """``expires`` in milliseconds, or None for jobs that may start at any time."""
-        if self.expires is None:
-            return None
-        seconds = self.expires.total_seconds() if isinstance(self.expires, timedelta) else self.expires
-        return max(1, round(seconds * 1000))
+        return None if self.expires is None else max(1, round(_seconds(self.expires) * 1000))
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,3 +195,16 @@ def secret(default: Any = ..., **options: Any) -> Any:
 
     extra: dict[str, Any] = options.pop("json_schema_extra", None) or {}
     return Field(default, json_schema_extra={**extra, "secret": True}, **options)
+
+
+def seconds_of(time: float | timedelta | None) -> float | None:
+    """Seconds, where they may be declared as a ``timedelta`` too."""
+    return None if time is None else _seconds(time)
+
+
+def _seconds(time: float | timedelta) -> float:
+    return time.total_seconds() if isinstance(time, timedelta) else time
+
+
+def _interval(frequency: float | timedelta | None) -> float | None:
+    return frequency / 1000 if isinstance(frequency, int | float) else seconds_of(frequency)

@@ -6,29 +6,24 @@ What two declarations have against each other is ``registry``'s.
 from __future__ import annotations
 
 import inspect
-import math
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast, get_args
 
 from pydantic import BaseModel, RootModel
 from pydantic.errors import PydanticUserError
 
-from trioaction.action import Action, Backoff, HttpMethod, Middleware, Rate, Task, Web
-from trioaction.config import LONGEST_WINDOW, MOST_STARTS, SHORTEST_WINDOW
-from trioaction.inputs import RESERVED, accepted_names, required_names, takes_any_name
+from trioaction.action import Action, HttpMethod, Middleware, Web, seconds_of
+from trioaction.inputs import RESERVED, accepted_names, takes_any_name
 from trioaction.lifespan import Lifespan
+from trioaction.task_declaration import is_number, listed, task_problems
+from trioaction.timetable_declaration import timetable_problems
 
 LONGEST_NAME = 100
-LONGEST_QUEUE = 200
-MOST_RETRIES = 1000
-LONGEST_BACKOFF = 365 * 24 * 3600
-"""Seconds."""
 METHODS: tuple[str, ...] = get_args(HttpMethod)
-API_NAMES = frozenset({"actions", "config", "redis"})
+API_NAMES = frozenset({"actions", "config", "redis", "tasks"})
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*(:[A-Za-z0-9_.-]+)*")
 _ROUTE = re.compile(r"/|(/[^/\s?#]+)+")
 _PARAMETER = re.compile(r"\{([^{}]*)\}")
@@ -61,7 +56,8 @@ def problems_of(cls: type[Action], reserved: frozenset[str]) -> Iterator[str]:
     yield from broken
     model = None if broken else cls.Inputs
     yield from _input_problems(model)
-    yield from _task_problems(cls.task, model)
+    yield from task_problems(cls.task, model, checked=not broken)
+    yield from timetable_problems(cls.task, model, checked=not broken)
     yield from _web_problems(cls.web, model, checked=not broken)
 
 
@@ -73,11 +69,6 @@ def lifespan_problems(lifespan: Lifespan) -> Iterator[str]:
         yield f"api.{lifespan.name} cannot be written; give the lifespan another name"
     elif lifespan.name in API_NAMES:
         yield f"the lifespan {lifespan.name} would hide api.{lifespan.name}; give it another name"
-
-
-def seconds_of(timeout: float | timedelta | None) -> float | None:
-    """An action's ``timeout`` in seconds."""
-    return timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
 
 
 def parameters_of(run: Any) -> list[inspect.Parameter]:
@@ -105,7 +96,7 @@ def _name_problems(name: Any, reserved: frozenset[str]) -> Iterator[str]:
 def _class_problems(cls: type[Action]) -> Iterator[str]:
     needed = [p.name for p in parameters_of(cls.__init__) if _is_needed(p)]
     if needed:
-        yield f"each call makes an instance with no arguments, but __init__ needs {_list(needed)}"
+        yield f"each call makes an instance with no arguments, but __init__ needs {listed(needed)}"
 
 
 def _run_problems(run: Any) -> Iterator[str]:
@@ -126,7 +117,7 @@ def _signature_problems(parameters: Sequence[inspect.Parameter]) -> Iterator[str
         p.name for n, p in enumerate(parameters) if (n > 1 or p.kind is _Kind.KEYWORD_ONLY) and _is_needed(p)
     ]
     if needed:
-        yield f"run() is called with params and connection at most; it needs {_list(needed)} too"
+        yield f"run() is called with params and connection at most; it needs {listed(needed)} too"
 
 
 def _is_needed(parameter: inspect.Parameter) -> bool:
@@ -136,7 +127,7 @@ def _is_needed(parameter: inspect.Parameter) -> bool:
 
 def _timeout_problems(timeout: Any) -> Iterator[str]:
     seconds = seconds_of(timeout)
-    if seconds is not None and not (_is_number(seconds) and seconds >= 0):
+    if seconds is not None and not (is_number(seconds) and seconds >= 0):
         yield f"timeout = {timeout!r}: it must be seconds (0 for none) or a timedelta, and not negative"
 
 
@@ -169,96 +160,6 @@ def _input_problems(model: type[BaseModel] | None) -> Iterator[str]:
         yield f"the input {name} has a name that is reserved by trioaction"
 
 
-def _task_problems(task: Any, model: type[BaseModel] | None) -> Iterator[str]:
-    if task is None:
-        return
-    if not isinstance(task, Task):
-        yield f'task must be Task(queue="..."), not {task!r}'
-        return
-    yield from _queue_problems(task.queue)
-    yield from _frequency_problems(task.frequency)
-    yield from _retry_problems(task)
-    yield from _expiry_problems(task.expires)
-    yield from _rate_problems(task.rate)
-    required = required_names(model) if model and task.frequency is not None else []
-    if required:
-        yield (
-            f"it recurs and so is called without inputs, but {_list(required)} has no default; "
-            "give it one, or take the frequency away"
-        )
-
-
-def _queue_problems(queue: Any) -> Iterator[str]:
-    if queue == "":
-        yield 'its task has no queue; write Task(queue="...")'
-    elif not isinstance(queue, str) or queue == "*" or "," in queue or not queue.strip():
-        yield f"queue = {queue!r}: a queue is text without a comma, and not *"
-    elif len(queue) > LONGEST_QUEUE or not queue.isprintable():
-        yield f"queue = {queue!r}: a queue has at most {LONGEST_QUEUE} characters and no control characters"
-
-
-def _frequency_problems(frequency: Any) -> Iterator[str]:
-    value = seconds_of(frequency)
-    if value is not None and not (_is_number(value) and value > 0):
-        yield f"frequency = {frequency!r}: it must be milliseconds or a timedelta, and above 0"
-
-
-def _expiry_problems(expires: Any) -> Iterator[str]:
-    seconds = seconds_of(expires)
-    if seconds is not None and not (_is_between(seconds, 0, LONGEST_BACKOFF) and seconds > 0):
-        yield (
-            f"expires = {expires!r}: it must be seconds or a timedelta, above 0 and at most a year "
-            f"({LONGEST_BACKOFF} s)"
-        )
-
-
-def _rate_problems(rate: Any) -> Iterator[str]:
-    if rate is None:
-        return
-    if not isinstance(rate, Rate):
-        yield f"rate = {rate!r}: it must be a Rate, like Rate(100, per=60)"
-        return
-    count: Any = rate.count
-    if type(count) is not int or not 1 <= count <= MOST_STARTS:
-        yield f"rate has count = {count!r}: it must be a whole number from 1 to {MOST_STARTS}"
-    if not _is_between(seconds_of(rate.per), SHORTEST_WINDOW, LONGEST_WINDOW):
-        yield (
-            f"rate has per = {rate.per!r}: it must be seconds or a timedelta, at least {SHORTEST_WINDOW} s "
-            f"and at most a year ({LONGEST_WINDOW} s)"
-        )
-
-
-def _retry_problems(task: Task) -> Iterator[str]:
-    retries: Any = task.retries
-    if type(retries) is not int or not 0 <= retries <= MOST_RETRIES:
-        yield f"retries = {retries!r}: it must be a whole number from 0 to {MOST_RETRIES}"
-    for name in ("retry_on", "no_retry_on"):
-        classes: Any = getattr(task, name)
-        if not isinstance(classes, tuple) or not all(
-            _is_exception(c) for c in cast("tuple[Any, ...]", classes)
-        ):
-            yield f"{name} = {classes!r}: it must be a tuple of exception classes, like (OSError,)"
-    yield from _backoff_problems(task.backoff)
-
-
-def _backoff_problems(backoff: Any) -> Iterator[str]:
-    if not isinstance(backoff, Backoff):
-        seconds = seconds_of(backoff)
-        if seconds is None or not _is_between(seconds, 0, LONGEST_BACKOFF):
-            yield f"backoff = {backoff!r}: it must be a Backoff, seconds or a timedelta, and not negative"
-        return
-    limits = {"first": LONGEST_BACKOFF, "longest": LONGEST_BACKOFF, "jitter": 1}
-    for name, most in limits.items():
-        if not _is_between(getattr(backoff, name), 0, most):
-            yield f"backoff has {name} = {getattr(backoff, name)!r}: it must be between 0 and {most}"
-    if not _is_between(backoff.factor, 1, 1000):
-        yield f"backoff has factor = {backoff.factor!r}: it must be between 1 and 1000"
-
-
-def _is_exception(value: Any) -> bool:
-    return isinstance(value, type) and issubclass(value, Exception)
-
-
 def _web_problems(web: Any, model: type[BaseModel] | None, *, checked: bool) -> Iterator[str]:
     if web is None:
         return
@@ -266,7 +167,7 @@ def _web_problems(web: Any, model: type[BaseModel] | None, *, checked: bool) -> 
         yield f'web must be Web("GET", "/path"), not {web!r}'
         return
     if web.method not in METHODS:
-        yield f"its route has the method {web.method!r}; there are {_list(METHODS)}"
+        yield f"its route has the method {web.method!r}; there are {listed(METHODS)}"
     malformed = list(_route_problems(web.route))
     yield from malformed
     if checked and not malformed:
@@ -297,15 +198,3 @@ def _parameter_problems(route: str, model: type[BaseModel] | None) -> Iterator[s
     for name in dict.fromkeys(parameters):
         if name not in known:
             yield f"the route {route!r} has {{{name}}}, but Inputs has no field of that name"
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_between(value: Any, least: float, most: float) -> bool:
-    return _is_number(value) and least <= value <= most
-
-
-def _list(words: Sequence[str]) -> str:
-    return ", ".join(words)

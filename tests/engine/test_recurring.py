@@ -4,65 +4,33 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
-from engine.fleet import Fleet, open_fleet
+from engine.fleet import open_fleet
+from engine.leaders import (
+    HOURLY,
+    LEASE,
+    ME,
+    NOW,
+    end_run,
+    jobs,
+    knowing,
+    open_leader,
+    record,
+    snapshot,
+    write,
+)
 from hypothesis import example, given
 from hypothesis import strategies as st
 from private_server import open_private_server
 from redis.exceptions import OutOfMemoryError
 
 from trioaction.resque.payload import JOB_ID, decode
-from trioaction.work.recurring import FIRE, Recurring
+from trioaction.work.recurring import FIRE
 from trioaction.work.schedule import HOUR, MARGIN, WEEK, Record, Recurrence
-from trioaction.work.schedule import decode as decode_record
-
-NOW = 1_795_000_000
-ME = "py-host:1.abcdef"
-HOURLY = Recurrence("test:hourly", "scheduler", HOUR, 300_000)
-LEASE = 30_000
-
-
-@asynccontextmanager
-async def open_leader(
-    redis_url: str, namespace: str, *recurrences: Recurrence
-) -> AsyncGenerator[tuple[Fleet, Recurring]]:
-    """A fleet in which `ME` may start recurring actions."""
-    async with open_fleet(redis_url, namespace) as fleet:
-        await fleet.transport.call("SET", fleet.keys.leader, ME)
-        yield fleet, knowing(fleet, *(recurrences or (HOURLY,)))
-
-
-def knowing(fleet: Fleet, *recurrences: Recurrence) -> Recurring:
-    """A process that has these actions."""
-    return Recurring(fleet.transport, fleet.keys, recurrences, lease_ms=LEASE)
-
-
-async def jobs(fleet: Fleet, queue: str = "scheduler") -> list[bytes]:
-    return await fleet.list(fleet.keys.queue(queue))
-
-
-async def record(fleet: Fleet, action: str = HOURLY.action) -> Record | None:
-    raw = await fleet.transport.call("HGET", fleet.keys.recurring, action)
-    return None if raw is None else decode_record(raw)
-
-
-async def write(fleet: Fleet, action: str, record: Record) -> None:
-    await fleet.transport.call("HSET", fleet.keys.recurring, action, record.encode())
-
-
-async def end_run(fleet: Fleet, action: str = HOURLY.action) -> None:
-    """As the cycle does it that finishes the job."""
-    await fleet.transport.call("DEL", fleet.keys.guard(action))
-
-
-async def snapshot(fleet: Fleet) -> dict[str, bytes]:
-    return {key: await fleet.transport.call("DUMP", key) for key in await fleet.all_keys()}
 
 
 async def test_an_action_without_a_record_runs_at_once(redis_url: str, namespace: str) -> None:
@@ -82,7 +50,7 @@ async def test_an_action_without_a_record_runs_at_once(redis_url: str, namespace
         assert LEASE + MARGIN < ttl <= 300_000 + LEASE + MARGIN
         assert await fleet.transport.call("SMISMEMBER", fleet.keys.queues, "scheduler") == [1]
         at = NOW * 1000 + 500
-        assert await record(fleet) == Record(due=at + HOUR, last=at, interval=HOUR, seen=at)
+        assert await record(fleet) == Record(due=at + HOUR, last=at, grid=HOUR, seen=at)
 
 
 async def test_it_runs_again_an_interval_later_and_not_before(redis_url: str, namespace: str) -> None:
@@ -130,7 +98,7 @@ async def test_an_action_that_we_do_not_know_is_neither_started_nor_forgotten(
     redis_url: str, namespace: str
 ) -> None:
     async with open_leader(redis_url, namespace) as (fleet, recurring):
-        theirs = Record(due=(NOW - 60) * 1000, last=0, interval=HOUR, seen=NOW * 1000 - WEEK)
+        theirs = Record(due=(NOW - 60) * 1000, last=0, grid=HOUR, seen=NOW * 1000 - WEEK)
         await write(fleet, "theirs:action", theirs)
         await fleet.transport.call("HSET", fleet.keys.recurring, "theirs:other", "not a record")
         await recurring.look(ME, NOW)
@@ -143,7 +111,7 @@ async def test_an_action_that_nobody_has_known_for_a_week_is_forgotten(
     redis_url: str, namespace: str
 ) -> None:
     async with open_leader(redis_url, namespace) as (fleet, recurring):
-        await write(fleet, "old:action", Record(due=1, last=0, interval=HOUR, seen=NOW * 1000 - WEEK - 1))
+        await write(fleet, "old:action", Record(due=1, last=0, grid=HOUR, seen=NOW * 1000 - WEEK - 1))
         await recurring.look(ME, NOW)
         assert await record(fleet, "old:action") is None
         assert set(await fleet.hash(fleet.keys.recurring)) == {b"test:hourly"}
@@ -179,7 +147,7 @@ async def test_a_record_that_is_none_is_replaced(redis_url: str, namespace: str)
 
 async def test_who_does_not_lead_writes_nothing(redis_url: str, namespace: str) -> None:
     async with open_leader(redis_url, namespace) as (fleet, recurring):
-        await write(fleet, "old:action", Record(due=1, last=0, interval=HOUR, seen=1))
+        await write(fleet, "old:action", Record(due=1, last=0, grid=HOUR, seen=1))
         for leader in ("py-other:1.000000", None):
             await fleet.transport.call("DEL", fleet.keys.leader)
             if leader is not None:

@@ -22,6 +22,7 @@ from trioaction import (
     Middleware,
     Outcome,
     Rate,
+    Schedule,
     Task,
     Web,
     api,
@@ -60,6 +61,24 @@ class Order(Action):
         if connection.kind == "cli":
             raise OutOfStock("None left", key="item", value=params.item)
         return {"item": params.item}
+
+
+class Restock(Action):
+    name = "shop:restock"
+    task = Task(
+        queue="orders",
+        cron="0 3 * * *",
+        timezone="Europe/Zurich",
+        schedules=[Schedule("noon", cron="0 12 * * *", inputs={"item": "pen"}, queue="slow")],
+        positional=["item"],
+        unique="queued",
+        concurrency_key=("item",),
+    )
+
+    class Inputs(BaseModel):
+        item: str = "book"
+
+    async def run(self) -> None: ...
 
 
 class Plain(Action):
@@ -138,6 +157,14 @@ async def waits_for_work() -> None:
     assert_type(fan.failures(), list[ChildFailed])
     assert_type(await api.actions.run_and_wait("shop:order", {"item": "pen"}), Any)
     assert_type(await api.actions.cancel_fan_out(fan.id), bool)
+
+
+async def operates_recurring_work() -> None:
+    for one in await api.tasks.recurring.list():
+        assert_type(one.name, str | None)
+        assert_type(one.due, float | None)
+        assert_type(await api.tasks.recurring.stop(one.action, one.name), bool)
+    assert_type(await api.tasks.recurring.run_now("shop:restock", "noon"), bool)
 
 
 async def tests_it() -> None:

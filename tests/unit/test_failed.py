@@ -23,6 +23,7 @@ def entry(written: object) -> bytes:
         "Tue Nov 24 2026 02:37:42 GMT+0000 (Coordinated Universal Time)",
         "Tue Nov 24 2026 03:37:42 GMT+0100 (Central European Standard Time)",
         "Mon Nov 23 2026 21:37:42 GMT-0500",
+        "Tue, 24 Nov 2026 03:37:42 +0100",
         "2026/11/24 02:37:42 UTC",
         "2026/11/24 02:37:42 GMT",
         "2026/11/24 11:37:42 +0900",

@@ -70,7 +70,7 @@ def test_a_refusal_shows_how_a_rate_is_written(tmp_path: Path) -> None:
 def test_a_rate_is_of_one_queue(name: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_settings(tmp_path, {"tasks": {"rates": {name: "1/s"}}})
-    assert f"tasks.rates.{name}: a rate is of one queue" in caught.value.message
+    assert f"tasks.rates.{name}: a limit is of one queue" in caught.value.message
     assert caught.value.message.endswith(f"(got {name!r}), from the command line")
 
 

@@ -202,6 +202,7 @@ def takes_anything(self: Any, *args: Any) -> None: ...
         ({"task": Task(queue="q", frequency=float("nan"))}, "frequency = nan"),
         ({"task": Task(queue="q", frequency="hourly")}, "frequency = 'hourly'"),  # pyright: ignore
         ({"task": Task(queue="q", frequency=1), "Inputs": NeedsNick}, "nick has no default"),
+        ({"task": Task(queue="q", cron="0 3 * * *"), "Inputs": NeedsNick}, "nick has no default"),
         ({"Inputs": dict}, "Inputs must be a pydantic model"),
         ({"Inputs": RootModel[list[int]]}, "Inputs must be a pydantic model"),
         ({"Inputs": Reserved}, "the input _jobId"),
@@ -292,7 +293,7 @@ async def db() -> AsyncGenerator[int]:
     yield 1
 
 
-@pytest.mark.parametrize("name", ["redis", "actions", "config"])
+@pytest.mark.parametrize("name", ["redis", "actions", "config", "tasks"])
 def test_a_lifespan_hides_nothing(name: str) -> None:
     assert f"hide api.{name}" in problem(lifespans=(lifespan(name=name)(db.factory),))
 

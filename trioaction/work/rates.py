@@ -59,7 +59,8 @@ def warn_of_shared_queues(registry: Registry) -> None:
 
 def warn_of_unknown_queues(settings: TaskSettings, registry: Registry) -> None:
     """Log a warning for each limit of a queue that nothing here names, and that so may be written wrongly."""
-    known = {spec.task.queue for spec in registry if spec.task} | {*settings.queues, DEFAULT_QUEUE}
+    named = (s.queue for spec in registry if spec.task for s in spec.task.timetable)
+    known = {spec.task.queue for spec in registry if spec.task} | {*named, *settings.queues, DEFAULT_QUEUE}
     for name in {**settings.rates, **settings.queue_concurrency}:
         if name not in known:
             log.warning("a limit is of a queue that no action has: is its name right?", queue=name)
