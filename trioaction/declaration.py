@@ -24,7 +24,7 @@ from trioaction.timetable_declaration import timetable_problems
 LONGEST_NAME = 100
 METHODS: tuple[str, ...] = get_args(HttpMethod)
 API_NAMES = frozenset({"actions", "config", "redis", "tasks"})
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*(:[A-Za-z0-9_.-]+)*")
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*(::?[A-Za-z0-9_.-]+)*")  # Ruby's classes have "::"
 _ROUTE = re.compile(r"/|(/[^/\s?#]+)+")
 _PARAMETER = re.compile(r"\{([^{}]*)\}")
 _Kind = inspect.Parameter

@@ -12,6 +12,7 @@ from polling import until
 from pydantic import BaseModel
 
 from trioaction.action import Action, Task
+from trioaction.operate.locks import Locks
 from trioaction.redis.transport import ConnectionLost
 from trioaction.resque.payload import Child, encode
 from trioaction.work import admission
@@ -122,6 +123,8 @@ async def test_a_job_waits_for_the_lock_of_another_program(redis_url: str, names
         await transport.call("SET", keys.job_lock(USER), "1795491463", "EX", 3600)
         await it.fleet.push("q", job("1"))
         await held(it, 1)
+        shown = [lock async for lock in Locks(transport, keys).list()]
+        assert [(lock.job, lock.owner, lock.waiting) for lock in shown] == [(USER, None, 1)]
         process = await it.membership.join()
         await transport.call("SET", keys.leader, process)
         blocked = Blocked(transport, keys, lease_ms=30_000)

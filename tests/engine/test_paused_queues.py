@@ -10,9 +10,9 @@ from engine.fleet import NOW, Fleet, element, open_fleet
 from engine.pools import working
 from polling import until
 from trio.testing import wait_all_tasks_blocked
-from trioaction.operate.queues import Queues
 
 from trioaction.action import Action, Task
+from trioaction.operate.queues import Queues
 
 
 class Job(Action):

@@ -52,20 +52,22 @@ async def test_jobs_come_from_the_queues_that_the_function_names(
 
     settings: dict[str, Any] = {"heartbeat": 0.01, "safety_check": 1000}
     namer = named_later if asynchronous else named
-    async with working(redis_url, namespace, Job, queues=["q"], namer=namer, **settings) as it:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(it.crew.queues.keep_asking)
-            await it.fleet.push("r", element(1))
-            await until(lambda: it.tally.processed == 1)
-            names[:] = ["s", "*"]
-            await it.fleet.push("s", element(2))
-            await until(lambda: it.tally.processed == 2)
+    async with (
+        working(redis_url, namespace, Job, queues=["q"], namer=namer, **settings) as it,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(it.crew.queues.keep_asking)
+        await it.fleet.push("r", element(1))
+        await until(lambda: it.tally.processed == 1)
+        names[:] = ["s", "*"]
+        await it.fleet.push("s", element(2))
+        await until(lambda: it.tally.processed == 2)
 
-            async def relabelled() -> bool:
-                return await labels(it.fleet) == {"s,*"}
+        async def relabelled() -> bool:
+            return await labels(it.fleet) == {"s,*"}
 
-            await until(relabelled)
-            nursery.cancel_scope.cancel()
+        await until(relabelled)
+        nursery.cancel_scope.cancel()
 
 
 async def test_all_that_is_on_record_of_a_worker_is_renamed(redis_url: str, namespace: str) -> None:
@@ -95,6 +97,16 @@ async def test_a_relabelling_that_arrives_late_does_nothing(redis_url: str, name
         await dissolve(fleet.transport, fleet.keys, process, "leave")
         with pytest.raises(Fenced):
             await cycle.relabel(["s"])
+
+
+async def test_a_record_with_any_number_of_slots_holds_nothing_up(redis_url: str, namespace: str) -> None:
+    async with open_fleet(redis_url, namespace) as fleet:
+        process, cycle = await fleet.member(slots=1, queues=["q"])
+        await fleet.transport.call("HSET", fleet.keys.process(process), "slots", 10**12)
+        with trio.fail_after(5):
+            await cycle.relabel(["r"])
+        assert await fleet.transport.call("SCARD", fleet.keys.workers) == 10_000
+        await fleet.transport.call("DEL", fleet.keys.workers)
 
 
 @pytest.mark.parametrize("answer", ["q", None, [], [""], ["a,b"], [7]])

@@ -185,6 +185,8 @@ def takes_anything(self: Any, *args: Any) -> None: ...
     [
         ({"name": "9lives"}, "the name '9lives' is malformed"),
         ({"name": "a:"}, "malformed"),
+        ({"name": "a:::b"}, "malformed"),
+        ({"name": "::a"}, "malformed"),
         ({"name": "a b"}, "malformed"),
         ({"name": "a" * 101}, "malformed"),
         ({"name": "start"}, "the name 'start' is a command"),
@@ -425,3 +427,9 @@ def test_the_sample_is_right() -> None:
     registry = discover("actions", Path(__file__).parents[2])
     assert {"messages:cleanup", "users:processAll", "fanOut:status"} <= {spec.name for spec in registry}
     assert [item.name for item in registry.lifespans] == ["db"]
+
+
+@pytest.mark.parametrize("name", ["a", "users:processOne", "Reports::Daily::Build", "a-b.c_d:1"])
+def test_names_that_programs_of_a_fleet_have_are_fine(name: str) -> None:
+    action = type("Any", (Action,), {"name": name, "run": lambda _self: None})
+    assert name in registry_of([action])

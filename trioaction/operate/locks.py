@@ -23,7 +23,8 @@ class Lock:
     """A lock, by its ``key`` behind the namespace: of a job that is ``queued``, or one that is ``running``.
 
     ``job`` is ``<action>:<queue>:<arguments>``. It holds ``until`` then, in Unix seconds, if it says so.
-    ``owner`` is who took it, if that was one of ours: a process and a job of it.
+    ``owner`` is who took it, if that was one of ours: a process and a job of it. So many jobs are ``waiting``
+    for it, out of their queues.
     """
 
     key: str
@@ -31,6 +32,7 @@ class Lock:
     job: str
     until: float | None
     owner: str | None
+    waiting: int = 0
 
 
 class Locks:
@@ -93,11 +95,21 @@ class AllLocks(AsyncIterator[Lock]):
         owner = self._keys.owner("").encode()
         asked = (*page, *(owner + word for word in words))
         values = cast("list[bytes | None]", await self._transport.call("MGET", *asked, retry=True))
-        rows = zip(words, values[: len(words)], values[len(words) :], strict=True)
+        lines = await self._lines(prefix, words)
+        rows = zip(words, values[: len(words)], values[len(words) :], lines, strict=True)
         return [_lock(prefix, *row) for row in rows]
 
+    async def _lines(self, prefix: str, words: Sequence[bytes]) -> Sequence[int]:
+        """How many wait for each."""
+        if prefix != RUNNING:
+            return [0] * len(words)
+        lines = self._keys.waiting("").encode()
+        asked = [("LLEN", lines + word.removeprefix(RUNNING.encode())) for word in words]
+        lengths = await self._transport.replies(asked, retry=True)
+        return [length if isinstance(length, int) else 0 for length in lengths]
 
-def _lock(prefix: str, word: bytes, value: bytes | None, owner: bytes | None) -> Lock:
+
+def _lock(prefix: str, word: bytes, value: bytes | None, owner: bytes | None, waiting: int) -> Lock:
     key = word.decode("utf-8", "surrogateescape")
     return Lock(
         key=key,
@@ -105,4 +117,5 @@ def _lock(prefix: str, word: bytes, value: bytes | None, owner: bytes | None) ->
         job=key.removeprefix(prefix),
         until=float(value) if value is not None and _MOMENT.fullmatch(value) else None,
         owner=None if owner is None else owner.decode("utf-8", "backslashreplace"),
+        waiting=waiting,
     )

@@ -160,6 +160,7 @@ def _lock(lock: Lock, registry: Registry) -> Json:
         "job": printable(masked),
         "until": moment(lock.until),
         "owner": lock.owner,
+        "waiting": lock.waiting,
     }
 
 
