@@ -6,18 +6,21 @@ Tools come from the dependency groups of ``pyproject.toml``; sessions run on the
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import nox
+from nox.command import CommandFailed
 from nox.project import dependency_groups, load_toml
 
 nox.needs_version = ">=2026.2"
-nox.options.sessions = ["lint", "types", "tests", "soak"]
+nox.options.sessions = ["lint", "types", "tests", "interop", "soak"]
 nox.options.reuse_venv = "yes"
 nox.options.error_on_missing_interpreters = True
 
 PROJECT = load_toml(Path(__file__).with_name("pyproject.toml"))
 WITH_EVERYTHING = ("-e", ".[sample,testing]")
+INTEROP = Path(__file__).with_name("tests") / "interop"
 
 
 @nox.session
@@ -43,7 +46,15 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The whole suite; the server that it needs comes from a wheel."""
     session.install(*WITH_EVERYTHING, *_group("tests"))
-    session.run("pytest", "-n", "auto", *session.posargs)
+    session.run("pytest", "-n", "auto", f"--ignore-glob={INTEROP}/test_node_*", *session.posargs)
+
+
+@nox.session
+def interop(session: nox.Session) -> None:
+    """Beside the real node-resque, on one server: needs node and npm, and is left out where they are not."""
+    _install_node_resque(session)
+    session.install(*WITH_EVERYTHING, *_group("tests"))
+    session.run("pytest", "-n", "auto", str(INTEROP), *session.posargs)
 
 
 @nox.session
@@ -65,6 +76,20 @@ def bench(session: nox.Session) -> None:
     """The table of speeds. Not part of the default run: numbers depend on the machine."""
     session.install(*WITH_EVERYTHING, *_group("tests"))
     session.run("python", "tests/benchmarks/run.py", *session.posargs)
+
+
+def _install_node_resque(session: nox.Session) -> None:
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        session.skip("node and npm are not both on PATH, so node-resque cannot be tried")
+    wanted, there = INTEROP / "package-lock.json", INTEROP / "node_modules" / ".package-lock.json"
+    if there.is_file() and there.stat().st_mtime >= wanted.stat().st_mtime:
+        return
+    try:
+        session.run("npm", "view", "node-resque", "version", "--fetch-retries=0", external=True, silent=True)
+    except CommandFailed:
+        session.skip("npm does not reach its registry, so node-resque cannot be installed")
+    options = ("--ignore-scripts", "--no-audit", "--no-fund")
+    session.run("npm", "ci", "--prefix", str(INTEROP), *options, external=True)
 
 
 def _group(name: str) -> tuple[str, ...]:
