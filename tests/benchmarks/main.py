@@ -19,7 +19,7 @@ from benchmarks.table import HEADER, line
 
 from trioaction.cli.output import print_lines
 
-LONG = ("bullmq", "million")
+LONG = ("bullmq", "delayed-lists", "lists", "million")
 """Rows that are measured only if they are asked for."""
 
 

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from benchmarks import bullmq, fan_outs, footprint, http_calls, jobs, latency, million, nurseries, rates
+from benchmarks import (
+    bullmq,
+    fan_outs,
+    footprint,
+    http_calls,
+    jobs,
+    latency,
+    million,
+    nurseries,
+    operate,
+    operate_delayed,
+    rates,
+)
 from benchmarks.bench import Bench
 
 ROWS: dict[str, Callable[[Bench], Awaitable[None]]] = {
@@ -19,6 +31,8 @@ ROWS: dict[str, Callable[[Bench], Awaitable[None]]] = {
     "register": fan_outs.register,
     "flat": fan_outs.flat,
     "million": million.million,
+    "lists": operate.lists,
+    "delayed-lists": operate_delayed.delayed_lists,
     "latency": latency.latency,
     "herd": latency.herd,
     "http": http_calls.http,

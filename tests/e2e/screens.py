@@ -22,7 +22,7 @@ _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 @dataclass
 class Screen:
-    """A process whose standard error is a terminal; its standard output is a file."""
+    """A process whose standard error is a terminal; its standard output is a file, or the terminal too."""
 
     process: subprocess.Popen[bytes]
     output: Path
@@ -55,6 +55,9 @@ class Screen:
     def resize(self, columns: int) -> None:
         termios.tcsetwinsize(self.terminal, (24, columns))
 
+    def types(self, text: str) -> None:
+        os.write(self.terminal, text.encode())
+
     def press_ctrl_c(self) -> None:
         self.process.send_signal(signal.SIGINT)
 
@@ -65,8 +68,11 @@ class Screen:
 
 
 @contextmanager
-def on_screen(project: Path, *words: str, **extra: str) -> Generator[Screen]:
-    """Start a command line on a terminal of 100 columns; it is killed at the end, if it still runs."""
+def on_screen(project: Path, *words: str, whole: bool = False, **extra: str) -> Generator[Screen]:
+    """Start a command line on a terminal of 100 columns; it is killed at the end, if it still runs.
+
+    With ``whole`` its standard input and output are that terminal, too.
+    """
     terminal, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 100))
     os.set_blocking(terminal, False)
@@ -77,8 +83,8 @@ def on_screen(project: Path, *words: str, **extra: str) -> Generator[Screen]:
             command(*words),
             cwd=project,
             env=env | {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8"},
-            stdin=subprocess.DEVNULL,
-            stdout=out,
+            stdin=theirs if whole else subprocess.DEVNULL,
+            stdout=theirs if whole else out,
             stderr=theirs,
         )
     os.close(theirs)

@@ -19,7 +19,7 @@ from __future__ import annotations
 import sys, time
 import trio
 from pydantic import BaseModel, Field
-from trioaction import Action, ActionError, Task, Web, secret
+from trioaction import Action, ActionError, Schedule, Task, Web, secret
 
 class Address(BaseModel):
     street: str
@@ -37,6 +37,17 @@ class Echo(Action):
         home: Address | None = None
     async def run(self, params: Inputs) -> Inputs:
         return params
+
+class Report(Action):
+    """Count what was sold."""
+    name = "test:report"
+    task = Task(
+        queue="reports",
+        cron="0 3 * * *",
+        timezone="Europe/Zurich",
+        schedules=[Schedule("often", frequency=60_000), Schedule("noon", cron="0 12 * * *")],
+    )
+    def run(self): ...
 
 class Login(Action):
     """Check two secrets."""
@@ -217,6 +228,20 @@ def test_actions_are_listed_with_route_queue_and_frequency(project: Path) -> Non
     assert rows["test:echo"]["web"] == {"method": "POST", "route": "/api/echo"}
     assert rows["test:echo"]["frequency"] == 90_000
     assert rows["test:login"]["queue"] is None
+
+
+def test_actions_are_listed_with_all_their_times(project: Path) -> None:
+    lines = run(project, "actions").stdout.splitlines()
+    (report,) = (line for line in lines if line.startswith("test:report"))
+    assert "reports  0 3 * * * Europe/Zurich, 1 min, 0 12 * * *  Count" in report
+    rows = {row["name"]: row for row in json.loads(run(project, "actions", "--json").stdout)}
+    times = {"frequency": None, "cron": "0 3 * * *", "timezone": "Europe/Zurich"}
+    assert rows["test:report"].items() >= times.items()
+    assert rows["test:report"]["schedules"] == [
+        {"name": "often", "frequency": 60_000, "cron": None, "timezone": None},
+        {"name": "noon", "frequency": None, "cron": "0 12 * * *", "timezone": None},
+    ]
+    assert rows["test:login"]["schedules"] == []
 
 
 def test_an_action_that_cannot_be_imported_is_an_error_that_names_it(project: Path) -> None:

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from guards.admin import ADMINISTERED
+from guards.admitted import ADMITTED
 from guards.bad_data import BAD_DATA
 from guards.cancelled import CANCELLED
 from guards.children import CHILDREN
 from guards.clean import CLEAN
 from guards.clients import CLIENTS
+from guards.commands import COMMANDS
 from guards.commits import COMMITS
 from guards.counted_once import COUNTED_ONCE
+from guards.delayed import DELAYED_OPERATED, RETRIES_OPERATED
 from guards.expired import EXPIRED
+from guards.fleet import FLEET
+from guards.foreign import FOREIGN
 from guards.full_redis import FULL_REDIS
+from guards.led import LED
+from guards.locked import LOCKED
 from guards.mutation import Promise
 from guards.nurseries import NURSERIES
+from guards.operated import JOBS_OPERATED, LISTS_OPERATED
 from guards.parked import PARKED
 from guards.poison import POISON
 from guards.processes import PROCESSES
@@ -23,6 +32,7 @@ from guards.runs_at_least_once import RUNS_AT_LEAST_ONCE
 from guards.schedules import SCHEDULES
 from guards.secrets_kept import SECRETS_KEPT
 from guards.steering import STEERED
+from guards.unique import UNIQUE_JOBS
 from guards.watched import WATCHED
 
 PROMISES = (
@@ -37,13 +47,25 @@ PROMISES = (
     SCHEDULES,
     EXPIRED,
     RATED,
+    UNIQUE_JOBS,
+    LOCKED,
+    ADMITTED,
+    LED,
     COMMITS,
+    LISTS_OPERATED,
+    JOBS_OPERATED,
+    DELAYED_OPERATED,
+    RETRIES_OPERATED,
     POISON,
     CLEAN,
     BAD_DATA,
+    FLEET,
+    FOREIGN,
     FULL_REDIS,
     PROCESSES,
     CLIENTS,
+    ADMINISTERED,
+    COMMANDS,
     SECRETS_KEPT,
 )
 

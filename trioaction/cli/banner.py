@@ -25,8 +25,21 @@ def _rows(runtime: Runtime, url: str) -> Iterator[tuple[str, str]]:
     yield "redis", f"{_redis(settings)}, namespace {settings.redis.namespace}"
     yield "queues", f"{', '.join(tasks.queues)} ({tasks.concurrency} slots)" if tasks.workers else "off"
     yield "scheduler", "on" if tasks.scheduler else "off"
-    yield "actions", f"{len(runtime.registry)} from {settings.actions.package} in {settings.root}"
+    if settings.admin.enabled and url:
+        yield "tasks", f"operated at {url}{settings.web.prefix}/tasks"
+    yield (
+        "actions",
+        f"{len(runtime.registry) - _built_in(settings)} from {settings.actions.package} in {settings.root}",
+    )
     yield "process", runtime.membership.id or ""
+
+
+def _built_in(settings: Settings) -> int:
+    if not settings.admin.enabled:
+        return 0
+    from trioaction.builtin.register import operations  # noqa: PLC0415  (only who has a password needs them)
+
+    return len(operations())
 
 
 def _redis(settings: Settings) -> str:

@@ -1,4 +1,4 @@
-"""Draws pictures of fan-outs as bars at the bottom of a terminal. The only place that knows rich.
+"""Draws pictures of fan-outs as bars at the bottom of a terminal, with rich, as `overview` does it.
 
 What is written to standard error or output meanwhile (log lines, an action's prints) appears above the bars.
 """

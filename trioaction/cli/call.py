@@ -6,7 +6,6 @@ caller may see is the executor's.
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import sys
@@ -24,10 +23,10 @@ from trioaction.cli.flags import Call, flags_of, parse
 from trioaction.cli.follow import Followed, following
 from trioaction.cli.interrupt import run_interruptible
 from trioaction.cli.progress import going_on
-from trioaction.cli.project import project
+from trioaction.cli.project import named, project
 from trioaction.config import Settings
 from trioaction.connection import Connection
-from trioaction.errors import TrioactionError, UnknownAction
+from trioaction.errors import TrioactionError
 from trioaction.fanout.record import is_attached
 from trioaction.foundation import command_runtime
 from trioaction.outcome import Outcome, encode_result
@@ -46,9 +45,7 @@ class Run:
 def call_action(name: str, words: Sequence[str]) -> int:
     """Run the action with the flags in ``words``, print its result or error, and return the exit code."""
     settings, registry = project()
-    if name not in registry:
-        raise _unknown(name, registry)
-    spec = registry.get(name)
+    spec = named(name, registry, commands.app)
     call = parse(name, spec.description, flags_of(spec.model, spec.secrets), words)
     if call is None:
         return 0
@@ -110,12 +107,3 @@ def _failed(error: TrioactionError, *, quiet: bool) -> int:
     body: dict[str, Any] = {"error": error.to_json()}
     print(json.dumps(body, indent=None if quiet else 2, default=str), file=sys.stderr)
     return error.exit_code
-
-
-def _unknown(name: str, registry: Registry) -> UnknownAction:
-    known = [*commands.app, *(spec.name for spec in registry)]
-    near = difflib.get_close_matches(name, [word for word in known if not word.startswith("-")], n=3)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    return UnknownAction(
-        f"There is no command or action {name!r}{hint} (`trioaction actions` lists the actions)"
-    )

@@ -1,4 +1,4 @@
-"""The commands that ship with trioaction: ``start``, ``actions``, ``config``, ``fan-out``.
+"""The commands that ship with trioaction: ``start``, ``actions``, ``enqueue``, ``tasks`` and others.
 
 Each imports what it needs when it is called, so that ``--help`` is instant. Nothing here runs an action.
 """
@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
-from trioaction.cli import output
+from trioaction.cli import nouns, output, waiting_nouns
+from trioaction.cli.parameters import Json
 
 if TYPE_CHECKING:
+    from trioaction.action import Schedule
     from trioaction.registry import ActionSpec
 
 HELP = (
@@ -39,7 +41,8 @@ app = App(
     print_error=False,
 )
 
-Json = Annotated[bool, Parameter(name="--json", negative="", help="As JSON.", show_default=False)]
+for noun in (*nouns.ALL, *waiting_nouns.ALL):
+    app.command(noun)
 
 
 @app.command
@@ -125,23 +128,72 @@ def fan_out(
     return look(id, json=json, watch=watch, cancel=cancel, errors=errors)
 
 
+@app.command
+def enqueue(action: Annotated[str, Parameter(help="Its name.")], /) -> int:
+    """Enqueue a job of an action, with the flags of the action, for now or for later.
+
+    `trioaction enqueue NAME --help` tells the flags.
+    """
+    from trioaction.cli.enqueue import enqueue_action  # noqa: PLC0415
+
+    return enqueue_action(action, ())
+
+
+@app.command
+def tasks(
+    *,
+    once: Annotated[bool, Parameter(negative="", help="Show it once, and end.", show_default=False)] = False,
+    watch: Annotated[
+        bool,
+        Parameter(
+            name=("--watch", "-w"), negative="", help="Go on, also without a terminal.", show_default=False
+        ),
+    ] = False,
+    json: Json = False,
+) -> int:
+    """Show everything at a glance: queues, workers, failed and delayed jobs, who leads.
+
+    On a terminal it is kept up to date until Ctrl-C. With --json it is shown once, or with --watch every
+    second, each time on one line.
+    """
+    from trioaction.cli.tasks import look  # noqa: PLC0415
+
+    return look(once=once, watch=watch, json=json)
+
+
 def _given(values: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
 
 def _row(spec: ActionSpec, prefix: str) -> dict[str, Any]:
-    interval = spec.task.interval if spec.task else None
+    task = spec.task
+    own = [_times(one) for one in task.timetable if not one.name] if task else []
     return {
         "name": spec.name,
         "description": spec.description,
         "web": {"method": spec.web.method, "route": prefix + spec.web.route} if spec.web else None,
-        "queue": spec.task.queue if spec.task else None,
-        "frequency": None if interval is None else round(interval * 1000),
+        "queue": task.queue if task else None,
+        **(own[0] if own else {"frequency": None, "cron": None, "timezone": None}),
+        "schedules": [{"name": one.name, **_times(one)} for one in task.schedules] if task else [],
         "source": spec.source,
+    }
+
+
+def _times(schedule: Schedule) -> dict[str, Any]:
+    return {
+        "frequency": None if schedule.interval is None else round(schedule.interval * 1000),
+        "cron": schedule.cron,
+        "timezone": schedule.timezone,
     }
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     route = f"{row['web']['method']} {row['web']['route']}" if row["web"] else "-"
-    every = "-" if row["frequency"] is None else output.duration(row["frequency"] / 1000)
+    every = ", ".join(word for word in map(_every, (row, *row["schedules"])) if word) or "-"
     return row["name"], route, row["queue"] or "-", every, row["description"].partition("\n")[0]
+
+
+def _every(times: dict[str, Any]) -> str:
+    if times["frequency"] is not None:
+        return output.duration(times["frequency"] / 1000)
+    return " ".join(word for word in (times["cron"], times["timezone"]) if word)

@@ -10,7 +10,7 @@ import inspect
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, cast
 
 from cyclopts import App, Parameter
@@ -21,7 +21,7 @@ from trioaction.errors import MalformedRequest
 
 Shape = Literal["one", "many", "switch", "nested"]
 Schema = Mapping[str, Any]
-OWN_FLAGS = frozenset({"--help", "-h", "--json", "--quiet", "-q", "--watch"})
+ALWAYS = frozenset({"--help", "-h", "--json", "--quiet", "-q"})
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
@@ -46,15 +46,40 @@ class Call:
     raw: dict[str, Any]
     quiet: bool
     watch: bool = False
+    options: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
-def flags_of(model: type[BaseModel] | None, secrets: frozenset[str] = frozenset()) -> list[Flag]:
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What runs an action, or does something else with it: the flags that it has beside the action's.
+
+    ``options`` are those with a value, by their names: what each says in the help.
+    """
+
+    words: str = ""
+    watch: str = ""
+    options: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Flags that no input can have."""
+        watch = ("--watch",) if self.watch else ()
+        return ALWAYS.union(watch, (f"--{name}" for name in self.options))
+
+
+RUN = Command(watch="Follow the fan-outs that it starts until they are finished, with bars.")
+QUIET = "Only the result, as JSON on one line, and no log below errors."
+
+
+def flags_of(
+    model: type[BaseModel] | None, secrets: frozenset[str] = frozenset(), command: Command = RUN
+) -> list[Flag]:
     """One flag for each input, in the order of the model; defaults of secrets are not shown."""
     if model is None:
         return []
     schema = model.model_json_schema(schema_generator=_LenientSchema)
     required = set(schema.get("required", ()))
-    taken = set(OWN_FLAGS)
+    taken = set(command.names)
     flags: list[Flag] = []
     for key, raw in schema.get("properties", {}).items():
         flag = _flag(
@@ -65,13 +90,15 @@ def flags_of(model: type[BaseModel] | None, secrets: frozenset[str] = frozenset(
     return flags
 
 
-def parse(name: str, description: str, flags: Sequence[Flag], words: Sequence[str]) -> Call | None:
+def parse(
+    name: str, description: str, flags: Sequence[Flag], words: Sequence[str], command: Command = RUN
+) -> Call | None:
     """The call that the words mean, or None if they asked for help, which is then on standard output.
 
     Raises cyclopts' errors for words that are no flags or lack a value, MalformedRequest for bad JSON.
     """
     app = App(
-        name=f"trioaction {name}",
+        name=f"trioaction {command.words}{name}",
         help=description,
         help_format="plaintext",
         group_commands="Flags",
@@ -81,7 +108,7 @@ def parse(name: str, description: str, flags: Sequence[Flag], words: Sequence[st
         exit_on_error=False,
         print_error=False,
     )
-    app.default(_command(flags))
+    app.default(_command(flags, command))
     return app(list(words))
 
 
@@ -156,7 +183,7 @@ def _written(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _command(flags: Sequence[Flag]) -> Any:
+def _command(flags: Sequence[Flag], command: Command) -> Any:
     """A function whose signature has the flags as keyword arguments, for cyclopts to read."""
     given = [flag for flag in flags if flag.names]
     nested = [f"{flag.key} ({flag.kind})" for flag in flags if not flag.names]
@@ -165,9 +192,11 @@ def _command(flags: Sequence[Flag]) -> Any:
         *, json_text: str | None = None, quiet: bool = False, watch: bool = False, **values: Any
     ) -> Call:
         flagged = {flag.key: values[f"input_{n}"] for n, flag in enumerate(given) if f"input_{n}" in values}
-        return Call(_json_object(json_text) | flagged, quiet, watch)
+        options = {name: values[f"own_{name}"] for name in command.options if f"own_{name}" in values}
+        return Call(_json_object(json_text) | flagged, quiet, watch, options)
 
-    parameters = [_parameter(f"input_{n}", flag) for n, flag in enumerate(given)] + _own_parameters(nested)
+    parameters = [_parameter(f"input_{n}", flag) for n, flag in enumerate(given)]
+    parameters += _own_parameters(nested, command)
     call.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return call
@@ -191,17 +220,19 @@ def _parameter(name: str, flag: Flag) -> inspect.Parameter:
     return _keyword(name, _TYPES[flag.shape], settings)
 
 
-def _own_parameters(nested: Sequence[str]) -> list[inspect.Parameter]:
+def _own_parameters(nested: Sequence[str], command: Command) -> list[inspect.Parameter]:
     only = f" The only way for: {', '.join(nested)}." if nested else ""
     json_help = f"Inputs as one JSON object; flags win over it.{only}"
-    watch_help = "Follow the fan-outs that it starts until they are finished, with bars."
-    quiet_help = "Only the result, as JSON on one line, and no log below errors."
+    quiet = Parameter(name=("--quiet", "-q"), help=QUIET, negative="", required=False)
+    watch = Parameter(name="--watch", help=command.watch, negative="", required=False)
     return [
         _keyword("json_text", str, Parameter(name="--json", help=json_help, metavar="JSON", required=False)),
-        _keyword(
-            "quiet", bool, Parameter(name=("--quiet", "-q"), help=quiet_help, negative="", required=False)
+        _keyword("quiet", bool, quiet),
+        *([_keyword("watch", bool, watch)] if command.watch else []),
+        *(
+            _keyword(f"own_{name}", str, Parameter(name=f"--{name}", help=told, required=False))
+            for name, told in command.options.items()
         ),
-        _keyword("watch", bool, Parameter(name="--watch", help=watch_help, negative="", required=False)),
     ]
 
 

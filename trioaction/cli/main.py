@@ -1,7 +1,7 @@
 """The entry point ``trioaction``: which command the words mean, and what the shell gets to see of errors.
 
 No traceback for what a user can mend: a message on standard error and the exit code of the error (2 for wrong
-usage or configuration, 130 for Ctrl-C). Only naming an action imports the application.
+usage or configuration, 130 for Ctrl-C). Neither help nor ``start``'s flags import the application.
 """
 
 from __future__ import annotations
@@ -39,6 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(words: list[str]) -> int:
+    if words[:1] == ["enqueue"] and len(words) > 1 and not words[1].startswith("-"):
+        from trioaction.cli.enqueue import enqueue_action  # noqa: PLC0415
+
+        return enqueue_action(words[1], words[2:])
     if not words or words[0].startswith("-") or words[0] in list(commands.app):
         return commands.app(words) or 0
     from trioaction.cli.call import call_action  # noqa: PLC0415
@@ -52,6 +56,8 @@ def _complain_of_all(error: TrioactionError | BaseExceptionGroup[BaseException])
     ours = [leaf for leaf in leaves if isinstance(leaf, TrioactionError)]
     if all(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
         return 128 + signal.SIGINT
+    if all(isinstance(leaf, BrokenPipeError) for leaf in leaves):
+        return _reader_gone()
     if len(ours) < len(leaves):
         raise error
     for leaf in ours:
@@ -71,8 +77,16 @@ def _explained(error: CycloptsError, words: Sequence[str]) -> str:
     message = str(error)
     if isinstance(error, UnusedCliTokensError):
         message = f"Unexpected {' '.join(error.unused_tokens or ())!r}: every input is a flag."
-    named = f"{words[0]} " if words and not words[0].startswith("-") else ""
+    named = "".join(f"{word} " for word in _command_of(words))
     return f"{message} See `trioaction {named}--help`."
+
+
+def _command_of(words: Sequence[str]) -> list[str]:
+    """The words that name what was called: a command, and one of a group of commands."""
+    if not words or words[0].startswith("-"):
+        return []
+    is_group = words[0] in list(commands.app) and len(words) > 1 and words[1] in list(commands.app[words[0]])
+    return list(words[: 2 if is_group else 1])
 
 
 def _complain(message: str, code: int) -> int:

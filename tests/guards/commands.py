@@ -1,0 +1,173 @@
+"""Commands that operate tasks destroy nothing unasked, show no secrets, and their exit codes are true."""
+
+from __future__ import annotations
+
+from guards.mutation import Guard, Promise
+from guards.suites import CLI_OPERATING, OPERATE_COMMAND, TASKS_COMMAND, WAITING_COMMAND
+
+COMMANDS = Promise(
+    "Commands destroy nothing unasked, and show no secrets",
+    (
+        Guard(
+            "who cannot be asked has to say so",
+            "cli/choice.py",
+            "    if not (sys.stdin.isatty() and sys.stderr.isatty()):\n",
+            "    if False:\n",
+            (OPERATE_COMMAND, "-k", "unasked"),
+        ),
+        Guard(
+            "failed jobs are removed when that was meant",
+            "cli/failed.py",
+            '    if not may(f"Remove {which.question} for good?", yes=yes):\n',
+            "    if False:\n",
+            (OPERATE_COMMAND, "-k", "unasked"),
+        ),
+        Guard(
+            "jobs that wait are deleted when that was meant",
+            "cli/waiting.py",
+            '    if not may(f"Delete {which.question(WORDS[kind])}?", yes=yes):\n',
+            "    if False:\n",
+            (OPERATE_COMMAND, "-k", "unasked"),
+        ),
+        Guard(
+            "queues are cleared when that was meant",
+            "cli/queues.py",
+            '    if not may(f"Delete {which}?", yes=yes):\n',
+            "    if False:\n",
+            (OPERATE_COMMAND, "-k", "unasked"),
+        ),
+        Guard(
+            "locks are removed when that was meant",
+            "cli/locks.py",
+            ', though their jobs may not have ended?", yes=yes):\n',
+            '?", yes=True):\n',
+            (OPERATE_COMMAND, "-k", "unasked"),
+        ),
+        Guard(
+            "no answer is no",
+            "cli/choice.py",
+            '.lower() in {"y", "yes"}:',
+            '.lower() in {"", "y", "yes"}:',
+            (TASKS_COMMAND, "-k", "question"),
+        ),
+        Guard(
+            "who chooses no failed jobs does not get all",
+            "cli/failed.py",
+            "        selection.check()\n",
+            "",
+            (OPERATE_COMMAND, "-k", "chooses_nothing"),
+        ),
+        Guard(
+            "who chooses no waiting jobs does not get all",
+            "cli/waiting.py",
+            "        selection.check()\n",
+            "",
+            (OPERATE_COMMAND, "-k", "chooses_nothing"),
+        ),
+        Guard(
+            "an id that stands for several",
+            "cli/choice.py",
+            "        if len(meant) > 1:\n",
+            "        if False:\n",
+            (OPERATE_COMMAND, "-k", "abbreviation"),
+        ),
+        Guard(
+            "two words for one entry take one",
+            "cli/choice.py",
+            "found[id][:number]]",
+            "found[id] * number]",
+            (CLI_OPERATING, OPERATE_COMMAND, "-k", "are_removed"),
+        ),
+        Guard(
+            "secrets are masked",
+            "cli/desk.py",
+            "        return plain(value, self.registry)\n",
+            "        return plain(value, Registry(()))\n",
+            (OPERATE_COMMAND, TASKS_COMMAND, "-k", "masked or once_where"),
+        ),
+        Guard(
+            "what jobs say commands no terminal",
+            "cli/cells.py",
+            '    words = printable(" ".join(text[: 4 * most].split()))\n',
+            '    words = " ".join(text[: 4 * most].split())\n',
+            (CLI_OPERATING, "-k", "no_terminal"),
+        ),
+        Guard(
+            "a traceback commands no terminal",
+            "cli/cells.py",
+            "    return printable(text.expandtabs())\n",
+            "    return text\n",
+            (OPERATE_COMMAND, "-k", "traceback"),
+        ),
+        Guard(
+            "not all is told by the exit code",
+            "cli/choice.py",
+            "int(bool(missing) or not number)",
+            "0",
+            (OPERATE_COMMAND, "-k", "retried or removed"),
+        ),
+        Guard(
+            "what cannot be retried is told by the exit code",
+            "cli/failed.py",
+            "answer.code or int(done.unreadable > 0)",
+            "int(done.unreadable < 0)",
+            (OPERATE_COMMAND, "-k", "are_retried"),
+        ),
+        Guard(
+            "a refused job is told by the exit code",
+            "cli/enqueue.py",
+            "    if job.enqueued:\n",
+            "    if True:\n",
+            (WAITING_COMMAND, "-k", "refused"),
+        ),
+        Guard(
+            "inputs that somebody types are checked",
+            "cli/enqueue.py",
+            "typed(validated(spec, call.raw, trusted=False), call.raw)",
+            "dict(call.raw)",
+            (WAITING_COMMAND, "-k", "are_checked"),
+        ),
+        Guard(
+            "numbers are enqueued as numbers",
+            "cli/enqueue.py",
+            "        return value if isinstance(value, bool | int | float) else written\n",
+            "        return written\n",
+            (CLI_OPERATING, "-k", "flags_become"),
+        ),
+        Guard(
+            "a masked secret is not what is enqueued",
+            "cli/enqueue.py",
+            "        return value if isinstance(value, bool | int | float) else written\n",
+            "        return value\n",
+            (WAITING_COMMAND, "-k", "secrets_are_enqueued"),
+        ),
+        Guard(
+            "no input hides an option of enqueue",
+            "cli/flags.py",
+            '.union(watch, (f"--{name}" for name in self.options))',
+            ".union(watch)",
+            (CLI_OPERATING, "-k", "hide_an_option"),
+        ),
+        Guard(
+            "Ctrl-C is how one ends to look on",
+            "cli/tasks.py",
+            "    return 0 if code in (None, 128 + signal.SIGINT) else code\n",
+            "    return code or 0\n",
+            (TASKS_COMMAND, "-k", "ctrl_c"),
+        ),
+        Guard(
+            "a drawing fits its terminal",
+            "cli/overview.py",
+            "    if height is None:\n",
+            "    if True:\n",
+            (CLI_OPERATING, "-k", "fits"),
+        ),
+        Guard(
+            "a reader that has enough of a group of tasks",
+            "cli/main.py",
+            "    if all(isinstance(leaf, BrokenPipeError) for leaf in leaves):\n",
+            "    if False:\n",
+            (TASKS_COMMAND, "-k", "has_enough"),
+        ),
+    ),
+)

@@ -1,0 +1,106 @@
+"""``trioaction tasks``: everything at a glance, once or kept up to date on the terminal."""
+
+from __future__ import annotations
+
+import json as json_format
+import signal
+import sys
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import trio
+from rich.console import Console
+from rich.live import Live
+
+from trioaction.cli import output
+from trioaction.cli.desk import Answer, Desk, operate, run
+from trioaction.cli.overview import Drawing, Glance
+from trioaction.operate.locks import RUNNING, Lock
+
+PAUSE = 1.0
+"""Seconds between two looks."""
+LOCKS = 20
+"""Locks for which jobs wait that are looked at."""
+UNBOUNDED = 200
+"""Columns where there is no terminal."""
+Show = Callable[[Glance], None]
+
+
+def look(*, once: bool, watch: bool, json: bool) -> int:
+    """Show everything, and return the exit code; Ctrl-C is how one ends to look on."""
+    if once or not (watch or (sys.stdout.isatty() and not json)):
+        return run(_answer, json=json)
+    code = operate(partial(_look_on, json=json))
+    return 0 if code in (None, 128 + signal.SIGINT) else code
+
+
+async def glance(desk: Desk) -> Glance:
+    """Look at everything. A checkpoint, several times, that changes nothing, cancelled or not."""
+    tasks = desk.tasks
+    details = desk.plain(await tasks.details())
+    newest = await tasks.failed.page(offset=max(0, details["failed"] - 1), limit=1)
+    soonest = (await tasks.delayed.page(limit=1)).jobs
+    blocked, in_all = await _blocked(desk)
+    return Glance(
+        at=time.time(),
+        namespace=desk.runtime.keys.namespace,
+        details=details,
+        newest=desk.plain(newest[-1]) if newest else None,
+        next=desk.plain(soonest[0]) if soonest else None,
+        blocked=blocked,
+        blocked_in_all=in_all,
+    )
+
+
+async def _answer(desk: Desk) -> Answer:
+    seen = await glance(desk)
+    return Answer(seen.to_json(), _lines(seen))
+
+
+async def _look_on(desk: Desk, *, json: bool) -> None:
+    with _shower(json=json) as show:
+        while True:
+            show(await glance(desk))
+            await trio.sleep(PAUSE)
+
+
+async def _blocked(desk: Desk) -> tuple[list[dict[str, Any]], int]:
+    """Locks for which jobs wait, the first ones, and how many locks there are."""
+    transport, keys = desk.runtime.transport, desk.runtime.keys
+    asked = [("ZRANGE", keys.blocked, 0, LOCKS - 1), ("ZCARD", keys.blocked)]
+    jobs, in_all = await transport.pipeline(asked, retry=True)
+    names = [job.decode("utf-8", "surrogateescape") for job in jobs]
+    lengths = await transport.replies([("LLEN", keys.waiting(name)) for name in names], retry=True)
+    shown = [desk.plain(Lock(RUNNING + name, "running", name, None, None)) for name in names]
+    rows = zip(shown, lengths, strict=True)
+    return [{"job": lock["job"], "waiting": n if isinstance(n, int) else 0} for lock, n in rows], in_all
+
+
+@contextmanager
+def _shower(*, json: bool) -> Generator[Show]:
+    """What shows a glance: on the whole terminal, or one after another."""
+    if json:
+        yield lambda seen: output.print_lines([json_format.dumps(seen.to_json(), ensure_ascii=False)])
+    elif sys.stdout.isatty():
+        console = _console()
+        # no thread of rich's: it is drawn when there is something new, and by nobody else
+        with Live(console=console, screen=True, auto_refresh=False, redirect_stdout=False) as live:
+            yield lambda seen: live.update(Drawing(seen, console.height), refresh=True)
+    else:
+        yield lambda seen: output.print_lines([*_lines(seen), ""])
+
+
+def _lines(seen: Glance) -> list[str]:
+    """As wide as the terminal is, if there is one."""
+    console = _console()
+    with console.capture() as capture:
+        console.print(Drawing(seen))
+    return [line.rstrip() for line in capture.get().splitlines()]
+
+
+def _console() -> Console:
+    width = None if sys.stdout.isatty() else UNBOUNDED
+    return Console(markup=False, highlight=False, emoji=False, width=width)
