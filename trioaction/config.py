@@ -44,6 +44,8 @@ LONGEST_TTL = 365 * DAY
 """Of the results of a fan-out, in seconds."""
 SHORTEST_PASSWORD = 12
 """Characters."""
+MOST_RENAMED = 400
+"""Workers that are called after other queues in one step, or it would hold Redis up."""
 _RATE = re.compile(r"(\d{1,9}) ?/ ?(\d{1,9}(?:\.\d{1,9})?)? ?(s|min|h|d)", re.ASCII)
 _UNITS = {"s": 1, "min": 60, "h": 3600, "d": DAY}
 _HOST = re.compile(r"\.?[\w-]+(\.[\w-]+)*", re.ASCII)
@@ -135,7 +137,9 @@ class TaskSettings(Section):
     queue_concurrency: dict[Annotated[str, AfterValidator(_queue)], Annotated[int, Field(ge=1)]] = {}
 
     @model_validator(mode="after")
-    def _beats_within_the_lease(self) -> TaskSettings:
+    def _fits_together(self) -> TaskSettings:
+        if self.queues_from and self.concurrency > MOST_RENAMED:
+            raise ValueError(f"with queues_from the concurrency is {MOST_RENAMED} at most")
         if self.heartbeat * 2 > self.lease:
             raise ValueError(
                 f"a lease of {self.lease:g} s needs a heartbeat of {self.lease / 2:g} s at most, not of "

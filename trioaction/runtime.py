@@ -89,7 +89,7 @@ async def run_pool(
     queues = QueueNames(
         tasks.queues, _namer(tasks, runtime.settings.root), every=tasks.queues_every, events=runtime.events
     )
-    await queues.ask()
+    await queues.begin()
     async with open_doorbell(
         runtime.redis_url,
         prefixes=prefixes,
@@ -124,7 +124,7 @@ async def run_pool(
 async def _run_asking(pool: Pool, crew: Crew, draining: trio.Event) -> None:
     """Run a pool, and meanwhile ask for the names of its queues."""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(partial(supervise, "names of queues", crew.queues.keep_asking, events=crew.events))
+        nursery.start_soon(crew.queues.keep_asking)
         await pool.run(draining)
         nursery.cancel_scope.cancel()
 

@@ -11,10 +11,11 @@ from engine.fleet import NOW, Fleet, done, element, open_fleet
 from engine.pools import working
 from polling import until
 from structlog.testing import capture_logs
+from trio.testing import wait_all_tasks_blocked
 
 from trioaction.action import Action, Task
 from trioaction.config import TaskSettings, load_settings
-from trioaction.errors import ActionDefinitionError, ConfigError
+from trioaction.errors import ActionDefinitionError, ConfigError, InvalidInput, StartupError
 from trioaction.runtime import _namer
 from trioaction.work.cycle import RELABEL, Fenced
 from trioaction.work.membership import dissolve
@@ -70,6 +71,21 @@ async def test_jobs_come_from_the_queues_that_the_function_names(
         nursery.cancel_scope.cancel()
 
 
+async def test_a_pool_at_rest_looks_at_once_at_queues_that_are_new(redis_url: str, namespace: str) -> None:
+    """Nobody rings for it: the job has been there all the time."""
+    names = ["q"]
+    settings: dict[str, Any] = {"heartbeat": 0.2, "safety_check": 1000}
+    async with working(redis_url, namespace, Job, queues=["q"], namer=lambda: list(names), **settings) as it:
+        await it.fleet.push("r", element(1))
+        await it.fleet.push("q", element(2))
+        await until(lambda: it.tally.processed == 1 and it.crew.bell.armed)
+        it.fan_outs.on_cancelled = lambda _: None  # nor does anybody else wake it
+        await wait_all_tasks_blocked(0.05)
+        names[:] = ["r"]
+        await it.crew.queues.ask()
+        await until(lambda: it.tally.processed == 2)
+
+
 async def test_all_that_is_on_record_of_a_worker_is_renamed(redis_url: str, namespace: str) -> None:
     async with open_fleet(redis_url, namespace) as fleet:
         process, cycle = await fleet.member(slots=3, queues=["q"])
@@ -112,24 +128,50 @@ async def test_a_record_with_any_number_of_slots_holds_nothing_up(redis_url: str
 @pytest.mark.parametrize("answer", ["q", None, [], [""], ["a,b"], [7]])
 async def test_names_that_no_queue_can_have_are_refused(answer: Any) -> None:
     names = QueueNames(["q"], lambda: answer)
-    with pytest.raises(ActionDefinitionError, match="queues_from"):
+    with pytest.raises(InvalidInput):
         await names.ask()
+    with pytest.raises(StartupError, match="queues_from"):
+        await names.begin()
     assert names.now == ["q"]
 
 
 async def test_a_function_that_fails_leaves_the_names_as_they_are(autojump_clock: Any) -> None:
     del autojump_clock
-    answers = [["a"], ["a"], ["b", "*", "b"]]
+    answers: list[Any] = [["a"], OSError("away"), [], ["a"], ["b", "*", "b"]]
 
     def namer() -> list[str]:
-        return answers.pop(0)
+        answer = answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
 
     names = QueueNames(["q"], namer, every=10)
-    await names.ask()
-    with capture_logs() as logs, pytest.raises(IndexError):
-        await names.keep_asking()
+    await names.begin()
+    with capture_logs() as logs:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(names.keep_asking)
+            await until(lambda: not answers, seconds=60)
+            nursery.cancel_scope.cancel()
     assert names.now == ["b", "*"]
-    assert [line["now"] for line in logs] == [["b", "*"]]
+    assert [line.get("now") for line in logs if line["log_level"] == "info"] == [["b", "*"]]
+    assert len([line for line in logs if line["log_level"] == "error"]) == 2
+
+
+async def test_the_first_names_are_waited_for_however_often_the_function_fails(autojump_clock: Any) -> None:
+    del autojump_clock
+    failures = 50
+
+    async def namer() -> list[str]:
+        nonlocal failures
+        failures -= 1
+        if failures:
+            raise OSError
+        return ["a"]
+
+    names = QueueNames(["q"], namer)
+    with capture_logs():
+        await names.begin()
+    assert names.now == ["a"]
 
 
 async def test_without_a_function_nobody_is_asked() -> None:
@@ -150,3 +192,5 @@ def test_the_function_is_found_in_the_project(tmp_path: Path) -> None:
         _namer(TaskSettings(queues_from="named_queues:nothing"), tmp_path)
     with pytest.raises(ConfigError, match="queues_from"):
         load_settings(flags={"tasks": {"queues_from": "no colon"}})
+    with pytest.raises(ConfigError, match="400 at most"):
+        load_settings(flags={"tasks": {"queues_from": "a:b", "concurrency": 401}})

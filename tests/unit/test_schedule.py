@@ -215,6 +215,25 @@ def test_a_clock_that_is_a_little_behind_runs_nothing_again() -> None:
     assert planned(record, NIGHTLY, THREE - SKEW).due == THREE + DAY
 
 
+@pytest.mark.parametrize("behind", [1, SKEW, 150_000, HOUR, DAY - 1])
+def test_a_cron_time_that_another_clock_came_to_is_not_due_again(behind: int) -> None:
+    record = fired(Record(THREE, THREE - DAY, NIGHTLY, THREE), THREE)
+    for now in (THREE - behind, THREE - behind + 1, THREE, THREE + 1):
+        assert planned(record, NIGHTLY, now) == replace(record, seen=planned(record, NIGHTLY, now).seen)
+        record = planned(record, NIGHTLY, now)
+
+
+def test_a_cron_time_that_was_left_out_or_is_far_ahead_says_nothing_of_the_next() -> None:
+    left_out = skipped(Record(THREE, THREE - DAY, NIGHTLY, THREE), THREE)
+    assert planned(left_out, NIGHTLY, THREE - 150_000).due == THREE
+    far_ahead = fired(Record(THREE + DAY, THREE, NIGHTLY, THREE), THREE + DAY)
+    assert planned(far_ahead, NIGHTLY, THREE).due == THREE + DAY
+    off_the_grid = replace(far_ahead, due=THREE + 40 * DAY)
+    assert planned(off_the_grid, NIGHTLY, THREE + HOUR).due == THREE + DAY
+    other = Cron("0 4 * * *")
+    assert planned(fired(far_ahead, THREE + 2 * DAY), other, THREE + HOUR - 1).due == THREE + HOUR
+
+
 @pytest.mark.parametrize("grid", [HOUR, NIGHTLY])
 def test_a_stopped_schedule_is_never_due_and_leaves_out_what_it_missed(grid: Cron | int) -> None:
     record = Record(THREE, THREE - DAY, grid, NOW)
@@ -266,11 +285,21 @@ def test_a_record_says_which_expression_it_goes_by_and_whether_it_is_stopped() -
         b'{"due":1,"last":2,"interval":0,"seen":4}',
         b'{"due":1,"last":2,"cron":"0 3 * *","zone":"UTC","seen":4}',
         b'{"due":1,"last":2,"cron":"0 3 * * *","zone":"Nowhere/Town","seen":4}',
+        *(b'{"due":%d,"last":2,"cron":"0 3 * * *","zone":"UTC","seen":4}' % due for due in (-1, 10**14 + 1)),
         *(b'{"due":1,"last":2,"cron":"0 3 * * *","seen":4}', b'{"due":1,"last":2,"cron":3,"seen":4}'),
     ],
 )
 def test_what_is_no_record_is_none(raw: bytes) -> None:
     assert decode(raw) is None
+
+
+@pytest.mark.parametrize("due", [0, 10**14])
+@pytest.mark.parametrize("last", [-(10**400), 0, 10**18, 10**400])
+def test_any_record_of_a_cron_expression_can_be_gone_by(due: int, last: int) -> None:
+    record = decode(Record(due, last, Cron("0 3 * * *", "Europe/Zurich"), 10**400).encode())
+    assert record is not None
+    plan = planned(record, record.grid, NOW)
+    assert fired(replace(plan, due=min(plan.due, NOW)), NOW).due == THREE + 23 * HOUR
 
 
 @given(interval=INTERVALS, late=st.integers(0, 100 * WEEK))

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from trioaction.action import Action, Schedule, Task
 from trioaction.errors import ActionDefinitionError
@@ -24,6 +24,16 @@ class Mail(BaseModel):
         if len(pin.get_secret_value()) > 4:
             raise ValueError(f"{pin.get_secret_value()} is too long")
         return pin
+
+
+class Bill(BaseModel):
+    """Has inputs that callers may write in several ways."""
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
+    customer: int = Field(alias="customerId")
+    tenant: int = Field(validation_alias=AliasChoices("tenant", "tenantId", AliasPath("of", "tenant")))
+    month: int = Field(1, validation_alias=AliasPath("when", 0))
+    year: int = 2026
 
 
 class Anything(BaseModel):
@@ -70,8 +80,7 @@ def test_the_inputs_of_a_schedule_are_not_shown() -> None:
 @pytest.mark.parametrize(
     "task",
     [
-        *({"unique": value} for value in (False, True, "queued", "delayed")),
-        *({"concurrency_key": key} for key in (None, "*", "to", ["copyCount", "to"], ("to",))),
+        *({"concurrency_key": key} for key in (None, "to", ["copyCount", "to"], ("to",))),
         *({"positional": names} for names in ((), ["to"], ("copyCount", "to"))),
         schedule(timezone="Europe/Zurich"),
         schedule(cron=None, frequency=timedelta(hours=1), queue="other", inputs={"to": "me", "copyCount": 2}),
@@ -79,6 +88,65 @@ def test_the_inputs_of_a_schedule_are_not_shown() -> None:
 )
 def test_what_is_declared_well_is_taken(task: dict[str, Any]) -> None:
     assert registry_of([action(**task)]).get("a:b").task == Task(queue="q", **task)
+
+
+@pytest.mark.parametrize(
+    "task",
+    [*({"unique": value} for value in (False, True, "queued", "delayed")), {"concurrency_key": "*"}],
+)
+def test_all_inputs_may_be_part_of_a_lock_if_none_is_secret(task: dict[str, Any]) -> None:
+    assert registry_of([action(Anything, **task)]).get("a:b").task == Task(queue="q", **task)
+
+
+IN_CLEAR = "secret, and its value would be in the names of keys in Redis, in the clear; "
+
+
+@pytest.mark.parametrize(
+    ("task", "named"),
+    [
+        ({"concurrency_key": "pin"}, f"concurrency_key has 'pin', which is {IN_CLEAR}name an input that is not"),
+        ({"concurrency_key": ["to", "pin"]}, f"concurrency_key has 'pin', which is {IN_CLEAR}"),
+        ({"concurrency_key": "*"}, f'concurrency_key = "*" is all inputs, but pin is {IN_CLEAR}name the'),
+        *(
+            ({"unique": value}, f"unique = {value!r}, but pin is {IN_CLEAR}let jobs have an id")
+            for value in (True, "queued", "delayed")
+        ),
+    ],
+)
+def test_a_secret_is_no_part_of_a_lock(task: dict[str, Any], named: str) -> None:
+    assert named in problem(**task)
+
+
+@pytest.mark.parametrize(
+    ("name", "others"),
+    [
+        ("customer", "'customerId'"),
+        ("customerId", "'customer'"),
+        ("tenant", "'of' or 'tenantId'"),
+        ("month", "'when'"),
+    ],
+)
+def test_an_input_that_has_two_names_is_no_lock(name: str, others: str) -> None:
+    told = problem(Bill, concurrency_key=["year", name])
+    assert f"{name!r}, but callers may write that input as {others} too" in told
+    assert "'year'" not in told
+    registry_of([action(Bill, positional=[name], concurrency_key="year")])
+
+
+def test_an_input_is_locked_by_the_name_that_callers_write() -> None:
+    class Loose(BaseModel):
+        model_config = ConfigDict(extra="allow")
+        customer: int = Field(alias="customerId")
+
+    class ByName(BaseModel):
+        model_config = ConfigDict(validate_by_name=True, validate_by_alias=False)
+        customer: int = Field(alias="customerId")
+
+    told = problem(Loose, concurrency_key="customer")
+    assert "concurrency_key has 'customer', but callers write that input as customerId" in told
+    registry_of([action(Loose, concurrency_key=["customerId", "other"])])
+    assert "no field of that name" in problem(ByName, concurrency_key="customerId")
+    registry_of([action(ByName, concurrency_key="customer")])
 
 
 def test_a_model_that_takes_any_name_does_so_here_too() -> None:

@@ -37,6 +37,7 @@ local function keys_of(namespace)
     locks_of = function(id) return own .. 'locks:' .. id end,
     blocked = own .. 'blocked',
     waiting = function(lock) return own .. 'waiting:' .. lock end,
+    handed = function(lock) return own .. 'handed:' .. lock end,
     sieves = own .. 'sieves',
     sieve = function(name) return own .. 'sieve:' .. name end,
     aside = function(name) return own .. 'aside:' .. name end,

@@ -165,6 +165,10 @@ class Keys:
         """List of the jobs that wait for a lock."""
         return self.own(f"waiting:{lock}")
 
+    def handed(self, lock: str) -> str:
+        """Which job that waited for a lock went last, and to which queue, until it has had time to get a slot."""
+        return self.own(f"handed:{lock}")
+
     @property
     def sieves(self) -> str:
         """Set of the lists, as `sieve` names them, of which entries are set aside."""

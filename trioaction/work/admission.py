@@ -16,6 +16,7 @@ from typing import Literal, cast
 import trio
 from redis.exceptions import RedisError
 
+from trioaction.errors import JobError
 from trioaction.events import EXCHANGE_FAILED, JOB_WAITS, LOCKS_NOT_RENEWED, Events
 from trioaction.redis.scripts import Script
 from trioaction.redis.transport import Transport
@@ -73,13 +74,19 @@ def _together(key: str | Sequence[str] | None) -> Together:
 
 
 def lock_of(terms: Terms, job: Job, queue: str, raw: bytes) -> str:
-    """What the lock is called that a job needs, as node-resque calls it; "" if it needs none."""
+    """What the lock is called that a job needs, as node-resque calls it; "" if it needs none.
+
+    Raises JobError for values that no JSON can have.
+    """
     if terms.together is None:
         return ""
     if terms.together == "*":
         return f"{job.action}:{queue}:{args_text(raw)}"
     values = {name: job.inputs[name] for name in terms.together if name in job.inputs}
-    return f"{job.action}:{queue}:{dumps([values])}"
+    try:
+        return f"{job.action}:{queue}:{dumps([values])}"
+    except (ValueError, RecursionError) as error:
+        raise JobError(f"The job cannot be told from others by its {', '.join(values)}: {error}") from None
 
 
 class Admission:
@@ -114,7 +121,7 @@ class Admission:
         """May the job start? If not, it waits in Redis, or is not ours any more, and has no outcome.
 
         A checkpoint; waits as long as Redis is away. When cancelled the job is in flight as before, perhaps
-        with its lock, or it waits for it.
+        with its lock, or it waits for it. Raises JobError for a job whose lock cannot be named.
         """
         terms, now = self._terms[job.action], self._clock()
         # those that are none of the plain jobs that a lock lets in must not free it

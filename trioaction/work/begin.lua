@@ -5,9 +5,13 @@
 --   the lock's value, its seconds, Unix ms, the job of the lock that it had while it waited ("" for none), the guard of its
 --   recurring action ("" for none) and its job id.
 -- Returns "begun"; "held": the lock is another's, and the job waits for it, no longer in flight; "unknown": the place does not
---   hold this job (any more), and nothing was done; "wrongtype": the lock's key is no string, and nothing was done.
+--   hold this job (any more), and nothing was done; "wrongtype": a key of the lock is something else, and nothing was done.
 -- Idempotent but for the answer: a job that was sent to wait before is "unknown".
 -- include: ../resque/keys.lua
+-- include: ../resque/types.lua
+-- include: ../resque/action_of.lua
+-- include: ../resque/args_of.lua
+-- include: ../resque/queue_lock.lua
 -- include: ../fanout/identity.lua
 -- include: ../fanout/touch.lua
 -- include: ../fanout/news.lua
@@ -23,27 +27,31 @@ local entry = redis.call('HGET', keys.inflight(process), place)
 if not has_token(entry, token) then return 'unknown' end
 local _, queue, raw = inflight_parts(entry)
 
--- Jobs that differ in bytes may have this lock in common; it is its owner's, or nobody's of ours.
+-- The lock has the arguments in their canonical form, as who enqueued the job wrote it, or as they are in the element, by which
+-- the scheduler that moved it went.
 local function free_while_waiting()
-  local owner = keys.owner('lock:' .. waited)
-  local held = redis.pcall('GET', owner)
-  if held and (type(held) == 'table' or string.sub(held, 1, 40) ~= redis.sha1hex(raw)) then return end
-  redis.call('DEL', keys.queue_lock(waited), owner)
+  free_queue_lock(keys, waited, raw)
+  local action, args = action_of(raw), args_of(raw)
+  if action and args then free_queue_lock(keys, action .. ':' .. queue .. ':' .. args, raw) end
 end
 
+-- A child that was cancelled since it was popped ends here: nobody else would count it before the lock is free.
 local function wait()
-  local touched = {}
-  redis.call('RPUSH', keys.waiting(job), #queue .. ' ' .. queue .. raw)
-  redis.pcall('ZADD', keys.blocked, 'NX', ARGV[10], job) -- another's key in its place: the leader tells of it
+  local touched, id, index = {}, child_of(raw)
+  if not (id and ends_here(keys, id, index, touched)) then
+    stand_in_line(keys, job, queue, raw)
+    redis.pcall('ZADD', keys.blocked, 'NX', ARGV[10], job) -- another's key in its place: the leader tells of it
+    if id then put_child_off(keys, id, index, ARGV[9] * 1000, touched) end
+  end
   redis.call('HDEL', keys.inflight(process), place)
-  leave_place(keys, process, ARGV[4], place)
-  local id, index = child_of(raw)
-  if id then put_child_off(keys, id, index, ARGV[9] * 1000, touched) end
+  -- while a relabel is unanswered the record knows better what the workers are called
+  leave_place(keys, process, redis.call('HGET', keys.process(process), 'queues') or ARGV[4], place)
   if ARGV[12] ~= '' then guard_until(keys, ARGV[12], ARGV[13], ARGV[9] * 1000) end
   touch_all(keys, touched)
   tell_all(keys, touched)
 end
 
+if job ~= '' and not usable(keys, process, job) then return 'wrongtype' end
 local code = job == '' and 'taken' or take_lock(keys, process, place, token .. '.' .. place, job, ARGV[8], ARGV[9])
 if code == 'held' then wait() end
 if code ~= 'taken' then return code end

@@ -3,10 +3,14 @@
 --
 -- A job is known here as "<class>:<queue>:<arguments>". A process notes for each of its places "<word> <seconds> <job>", and the
 -- owner of the lock is "<process> <word> <value of the lock>".
+-- include: ../resque/types.lua
 -- include: ../resque/push_one.lua
 -- include: ../fanout/identity.lua
 -- include: ends_here.lua
-local MAX_SKIPPED = 500 -- in one call, or it would hold Redis up
+local MAX_SKIPPED = 400 -- in one run of a script, or it would hold Redis up
+local OUTSTANDING = 10000 -- ms that the job that went last may need to get a slot
+local FIRST_LOOKED_AT = 10 -- jobs of its queue, where it is as long as it has none
+local skipped = 0
 
 local function owner_key(keys, job) return keys.owner('workerslock:' .. job) end
 
@@ -20,10 +24,15 @@ local function write_lock(keys, process, word, job, value, seconds)
   redis.call('SET', owner_key(keys, job), process .. ' ' .. word .. ' ' .. value, 'EX', seconds)
 end
 
--- Returns "taken", also if it was before; "held" if somebody else has it; "wrongtype".
+-- May the keys be used that a lock needs?
+local function usable(keys, process, job)
+  return fits(keys.job_lock(job), 'string') and fits(owner_key(keys, job), 'string') and fits(keys.waiting(job), 'list')
+    and fits(keys.locks_of(process), 'hash') and fits(keys.handed(job), 'string')
+end
+
+-- Returns "taken", also if it was before; "held" if somebody else has it.
 local function take_lock(keys, process, place, word, job, value, seconds)
-  local held = redis.pcall('GET', keys.job_lock(job))
-  if type(held) == 'table' then return 'wrongtype' end
+  local held = redis.call('GET', keys.job_lock(job))
   if held then return is_ours(keys, process, word, job, held) and 'taken' or 'held' end
   write_lock(keys, process, word, job, value, seconds)
   redis.call('HSET', keys.locks_of(process), place, word .. ' ' .. seconds .. ' ' .. job)
@@ -33,26 +42,55 @@ end
 -- Takes the first job from those that wait for a lock: its queue and its element; nil if there is none. What is no job, and
 -- children that nobody wants, end here.
 local function next_waiting(keys, job, touched)
-  for _ = 1, MAX_SKIPPED do
+  while skipped < MAX_SKIPPED do
     local entry = redis.pcall('LPOP', keys.waiting(job))
     if type(entry) ~= 'string' then return nil end
     local size, from = string.match(entry, '^(%d+) ()')
     local queue, raw = string.sub(entry, from or 1, from and from + size - 1 or 0), string.sub(entry, from and from + size or 1)
     local id, index = child_of(raw)
     if size and not (id and ends_here(keys, id, index, touched)) then return queue, raw end
+    skipped = skipped + 1
   end
 end
 
--- Lets the first job that waits for a lock go to the head of its queue, if nobody has the lock; true if one went.
+-- Lets the first job that waits for a lock go to the head of its queue, if nobody has the lock; true if one went. `touched` is
+-- for touch_all() and tell_all().
 local function hand_over(keys, job, touched)
   if redis.call('EXISTS', keys.job_lock(job)) == 1 then return false end
   local queue, raw = next_waiting(keys, job, touched)
-  if queue then push_one(keys, queue, raw, 'LPUSH') end
+  if queue then
+    redis.call('SET', keys.handed(job), redis.sha1hex(raw) .. ' ' .. queue, 'PX', OUTSTANDING)
+    push_one(keys, queue, raw, 'LPUSH')
+  end
   if redis.call('EXISTS', keys.waiting(job)) == 0 then redis.pcall('ZREM', keys.blocked, job) end
   return queue ~= nil
 end
 
--- The job of a place has ended, or will run elsewhere; `touched` is for touch_all() and tell_all(). A lock that has lapsed may be another's by now: that one stays.
+-- Has the job that went last not come back to ask for the lock yet? Another one would get in front of it. It may wait long for
+-- a slot: as long as it is seen near the head of its queue, it keeps its place.
+local function is_outstanding(keys, job)
+  local handed = redis.pcall('GET', keys.handed(job))
+  local sha, queue = string.match(type(handed) == 'string' and handed or '', '^(%x+) (.*)$')
+  if not sha then return false end
+  if redis.call('PTTL', keys.handed(job)) > OUTSTANDING / 2 then return true end
+  local first = redis.pcall('LRANGE', keys.queue(queue), 0, FIRST_LOOKED_AT - 1)
+  for _, raw in ipairs(first.err and {} or first) do
+    if redis.sha1hex(raw) == sha then
+      redis.call('PEXPIRE', keys.handed(job), OUTSTANDING)
+      return true
+    end
+  end
+  return false
+end
+
+-- A job stands in line: at its head if it has been there before.
+local function stand_in_line(keys, job, queue, raw)
+  local handed = redis.pcall('GET', keys.handed(job))
+  local again = type(handed) == 'string' and string.sub(handed, 1, 40) == redis.sha1hex(raw)
+  redis.call(again and 'LPUSH' or 'RPUSH', keys.waiting(job), #queue .. ' ' .. queue .. raw)
+end
+
+-- The job of a place has ended, or will run elsewhere. A lock that has lapsed may be another's by now: that one stays.
 local function release_lock(keys, process, place, touched)
   local locks = keys.locks_of(process)
   local note = redis.pcall('HGET', locks, place)

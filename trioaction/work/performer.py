@@ -46,7 +46,7 @@ from trioaction.work.notes import Notes
 from trioaction.work.retries import retry_in
 from trioaction.work.slot import Slot
 
-_UNLOCKABLE = JobError("The key of the lock that the job needs is no text in Redis: delete or rename it")
+_UNLOCKABLE = JobError("A key of the lock that the job needs is something else in Redis: delete or rename it")
 
 
 class Performer:
@@ -90,13 +90,13 @@ class Performer:
         except JobError as error:
             self._events.tell(UNREADABLE_JOB, queue=popped.queue, error=error.message)
             return self._unreadable(popped, slot.place, error)
-        if self._admission is not None and self._admission.concerns(job.action):
-            answer = await self._admission.ask(popped, slot.place, job, _recurring(job))
-            if answer == "wrongtype":
-                return self._completion(popped, slot, job, Outcome(error=_UNLOCKABLE, exception=_UNLOCKABLE))
-            if answer != "begun":
+        refused = self._poison(popped, job)
+        if refused is None and self._admission is not None and self._admission.concerns(job.action):
+            answer = await self._ask(self._admission, popped, slot, job)
+            if isinstance(answer, str) and answer != "begun":
                 return None
-        refused = self._refusal(popped, job)
+            refused = answer if isinstance(answer, JobError) else None
+        refused = refused or self._expired(popped, job)
         if refused is not None:
             return self._completion(popped, slot, job, Outcome(error=refused, exception=refused))
         outcome = await self._executor.execute(
@@ -132,10 +132,19 @@ class Performer:
         self._events.tell(CHILD_CANCELLED, action=action, fan_out=child.fan_out_id)
         return Completion(place, popped.token, fan_out=child.fan_out_id, child_index=child.index)
 
-    def _refusal(self, popped: Popped, job: Job) -> PoisonJob | JobExpired | None:
+    async def _ask(self, admission: Admission, popped: Popped, slot: Slot, job: Job) -> str | JobError:
+        """May the job start? What `Admission.ask` answers, or why it fails."""
+        try:
+            answer = await admission.ask(popped, slot.place, job, _recurring(job))
+        except JobError as error:
+            return error
+        return _UNLOCKABLE if answer == "wrongtype" else answer
+
+    def _poison(self, popped: Popped, job: Job) -> PoisonJob | None:
         """Why the job is not even tried."""
-        if popped.deaths is None or not self.gives_up(popped):
-            return self._expired(popped, job)
+        if not self.gives_up(popped):
+            return None
+        assert popped.deaths is not None
         self._events.tell(POISON_JOB, action=job.action, queue=popped.queue, deaths=popped.deaths)
         return PoisonJob(popped.deaths)
 

@@ -6,15 +6,18 @@ Owns the calls of that function. Who takes jobs asks between two exchanges for t
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, cast
 
 import trio
 
-from trioaction.errors import ActionDefinitionError, InvalidInput
+from trioaction.errors import FieldError, InvalidInput, StartupError
 from trioaction.events import QUEUES_CHANGED, Events
 from trioaction.resque.queue import check_queue
+from trioaction.supervise import supervise
 
+FOR_EVER = sys.maxsize
 Namer = Callable[[], Iterable[str] | Awaitable[Iterable[str]]]
 
 
@@ -38,10 +41,23 @@ class QueueNames:
         self._every = every
         self._events = events or Events()
 
+    async def begin(self) -> None:
+        """Ask for the first time, until there is an answer. A checkpoint if there is a namer.
+
+        When cancelled, the names stay as they are. Raises StartupError for names that no queues can have.
+        """
+        await supervise("names of queues", self._ask_first, restarts=FOR_EVER, events=self._events)
+
+    async def _ask_first(self) -> None:
+        try:
+            await self.ask()
+        except InvalidInput as error:
+            raise StartupError(f"[tasks] queues_from: {error.errors[0].message}") from None
+
     async def ask(self) -> None:
         """Ask the namer, if there is one. A checkpoint then; when cancelled, the names stay as they are.
 
-        Raises ActionDefinitionError for names that no queues can have, and what the namer raises.
+        Raises InvalidInput for names that no queues can have, and what the namer raises.
         """
         if self._namer is None:
             return
@@ -53,22 +69,23 @@ class QueueNames:
             self.now = names
 
     async def keep_asking(self) -> None:
-        """Ask again and again until cancelled. A checkpoint. Raises as `ask`; the names stay as they are."""
+        """Ask again and again until cancelled. A checkpoint. While it fails, the names stay as they are."""
         while self._namer is not None:
             await trio.sleep(self._every)
-            await self.ask()
+            await supervise("names of queues", self.ask, restarts=FOR_EVER, events=self._events)
 
 
 def _checked(answer: Any) -> list[str]:
     if isinstance(answer, str) or not isinstance(answer, Iterable):
-        raise ActionDefinitionError(f"[tasks] queues_from gave {answer!r:.50}; it must give a list of queues")
+        raise _wrong(f"it gave {answer!r:.50}, and not a list of queues")
     names = list(dict.fromkeys(cast("Iterable[str]", answer)))
     if not names:
-        raise ActionDefinitionError("[tasks] queues_from gave no queues; it must give one at least")
+        raise _wrong("it gave no queues, and must give one at least")
     for name in names:
-        try:
-            if name != "*":
-                check_queue(name)
-        except InvalidInput as error:
-            raise ActionDefinitionError(f"[tasks] queues_from: {error.errors[0].message}") from None
+        if name != "*":
+            check_queue(name)
     return names
+
+
+def _wrong(problem: str) -> InvalidInput:
+    return InvalidInput([FieldError("queues_from", problem)])

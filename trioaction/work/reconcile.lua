@@ -14,11 +14,12 @@
 -- include: inflight.lua
 -- include: put_back.lua
 local keys = keys_of(ARGV[1])
-local process, sequence, queues = ARGV[2], ARGV[4], ARGV[5]
+local process, sequence = ARGV[2], ARGV[4]
 redis.call('PEXPIRE', keys.lease(process), ARGV[3])
-local last = redis.call('HGET', keys.process(process), 'seq')
+local last, queues = unpack(redis.call('HMGET', keys.process(process), 'seq', 'queues'))
 if not last then return {'gone'} end
 if tonumber(sequence) < tonumber(last) then return {'stale'} end
+queues = queues or ARGV[5] -- a process whose relabel was answered to nobody does not know what its workers are called
 redis.call('HSET', keys.process(process), 'seq', sequence)
 
 local moves, runs = tonumber(ARGV[6]), {}

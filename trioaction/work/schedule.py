@@ -23,6 +23,8 @@ WEEK = 7 * 24 * HOUR
 """How long the record of an action that nobody knows any more is kept."""
 SKEW = 60_000
 """How far apart the clocks of two leaders may be before a due time is taken for a clock's mistake."""
+LATEST = 10**14
+"""No cron expression is due later, or before 1970: calendars have an end."""
 UNBOUNDED = 24 * HOUR
 """How long a run without a time-out may keep the next ones from starting."""
 MARGIN = 60_000
@@ -148,6 +150,8 @@ def decode(raw: bytes) -> Record | None:
     grid = _kept_grid(fields)
     if due is None or last is None or seen is None or grid is None:
         return None
+    if isinstance(grid, Cron) and not 0 <= due <= LATEST:
+        return None
     return Record(due, last, grid, seen, fields.get("stopped") is True)
 
 
@@ -171,7 +175,9 @@ def planned(record: Record | None, grid: Grid, now: int) -> Record:
     due, last = record.due, min(record.last, now)
     if grid != record.grid:
         due = _due_by_another(record, grid, now)
-    if due > _next(grid, now + SKEW):  # a clock was ahead when it was written
+    if _has_run(record, grid, now):
+        last = record.last
+    elif due > _next(grid, now + SKEW):  # a clock was ahead when it was written
         due = _next(grid, now)
     seen = now if abs(now - record.seen) > HOUR else record.seen
     new = Record(due, last, grid, seen, record.stopped)
@@ -213,6 +219,16 @@ def expired(record: Record, now: int) -> bool:
 def _next(grid: Grid, point: int) -> int:
     """The point of the grid after one."""
     return grid.after(point) if isinstance(grid, Cron) else point + grid
+
+
+def _has_run(record: Record, grid: Grid, now: int) -> bool:
+    """Has the next run by this clock started by another one, which is ahead by less than a period?
+
+    A time of a cron expression is then not due again, however late this clock comes to it.
+    """
+    if not isinstance(grid, Cron) or grid != record.grid or record.last <= now:
+        return False
+    return record.last - now < record.due - record.last and record.due == grid.after(record.last)
 
 
 def _due_by_another(record: Record, grid: Grid, now: int) -> int:

@@ -23,7 +23,8 @@ local due, went = redis.call('ZRANGEBYSCORE', keys.blocked, '-inf', now, 'LIMIT'
 if #due > 0 then redis.call('PEXPIRE', keys.lease(process), ARGV[3]) end -- the first write, which a full Redis lets pass
 
 for _, job in ipairs(due) do
-  if hand_over(keys, job, touched) then went = went + 1 end
+  if not is_outstanding(keys, job) and hand_over(keys, job, touched) then went = went + 1 end
+  if skipped >= MAX_SKIPPED then break end -- the rest with the next call
   redis.call('ZADD', keys.blocked, 'XX', string.format('%.0f', now + PAUSE), job)
 end
 touch_all(keys, touched)
