@@ -1,4 +1,4 @@
-"""Recurring actions as an operator handles them: listed, stopped, started, run now."""
+"""RecurringActions actions as an operator handles them: listed, stopped, started, run now."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 from trioaction.action import Action, Schedule, Task
 from trioaction.cron import Cron
 from trioaction.errors import UnknownAction
-from trioaction.operate.recurring import SWAP, Recurring, RecurringState
+from trioaction.operate.recurring import SWAP, RecurringActions, RecurringState
 from trioaction.registry import registry_of
 from trioaction.resque.payload import decode
 from trioaction.work import recurring as work
@@ -62,8 +62,8 @@ class Operated:
     """A leader, and an operator beside it; neither's clock runs by itself."""
 
     fleet: Fleet
-    leader: work.Recurring
-    recurring: Recurring
+    leader: work.RecurringActions
+    recurring: RecurringActions
     now: float = NOW
 
     async def look(self, seconds: float = 0) -> float:
@@ -79,7 +79,9 @@ async def operated(redis_url: str, namespace: str) -> AsyncGenerator[Operated]:
         def clock() -> float:
             return it.now
 
-        mine = Recurring(fleet.transport, fleet.keys, REGISTRY, timeout=300, lease=LEASE / 1000, clock=clock)
+        mine = RecurringActions(
+            fleet.transport, fleet.keys, REGISTRY, timeout=300, lease=LEASE / 1000, clock=clock
+        )
         it = Operated(fleet, leader, mine)
         yield it
 
@@ -301,7 +303,7 @@ async def test_a_leader_at_work_heeds_stop_and_start(redis_url: str, namespace: 
         async def run(self) -> None: ...
 
     async with serving(redis_url, namespace, Ticking, folder=tmp_path) as it:
-        recurring = Recurring(it.fleet.transport, it.fleet.keys, registry_of([Ticking]), timeout=300)
+        recurring = RecurringActions(it.fleet.transport, it.fleet.keys, registry_of([Ticking]), timeout=300)
         await it.counted(processed=2)
         await recurring.stop("test:ticking")
         (last,) = {one.last for one in await recurring.list()}

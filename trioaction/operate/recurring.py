@@ -61,7 +61,7 @@ class RecurringState:
     known: bool
 
 
-class Recurring:
+class RecurringActions:
     """The schedules of a namespace: those of the actions in ``registry``, and what others have in Redis.
 
     ``timeout`` is that of actions without one of their own, ``lease`` that of a process, both in seconds.

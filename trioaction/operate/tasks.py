@@ -6,7 +6,7 @@ from trioaction.operate.delayed import Delayed
 from trioaction.operate.failed import Failed
 from trioaction.operate.locks import Locks
 from trioaction.operate.queues import Queues
-from trioaction.operate.recurring import Recurring
+from trioaction.operate.recurring import RecurringActions
 from trioaction.operate.retries import Retries
 from trioaction.operate.stats import Details, Leader, Stats, leader_of, stats_of
 from trioaction.operate.workers import Workers
@@ -38,7 +38,7 @@ class Tasks:
         """Who works, and on what; and striking off those that are dead."""
         self.locks = Locks(transport, keys)
         """What keeps equal jobs from waiting, or running, side by side."""
-        self.recurring = Recurring(transport, keys, registry, timeout=timeout, lease=lease)
+        self.recurring = RecurringActions(transport, keys, registry, timeout=timeout, lease=lease)
         """Actions that recur: when, stopping them, starting them again, running them now."""
 
     async def stats(self) -> Stats:
