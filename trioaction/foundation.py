@@ -95,7 +95,8 @@ async def open_runtime(
             events=events,
         )
         actions = Actions(registry, transport, keys, settings.fan_out, fan_outs)
-        operated = Tasks(transport, keys, registry, timeout=settings.actions.timeout, lease=tasks.lease)
+        timeout = settings.actions.timeout
+        operated = Tasks(transport, keys, registry, timeout=timeout, lease=tasks.lease, events=events)
         services = Services(actions=actions, tasks=operated, redis=client, config=settings)
         executor = Executor(
             registry,

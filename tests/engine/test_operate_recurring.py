@@ -1,4 +1,4 @@
-"""RecurringActions actions as an operator handles them: listed, stopped, started, run now."""
+"""Recurring actions as an operator handles them: listed, stopped, started, run now."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Operated:
     """A leader, and an operator beside it; neither's clock runs by itself."""
 
     fleet: Fleet
-    leader: work.RecurringActions
+    leader: work.Recurring
     recurring: RecurringActions
     now: float = NOW
 

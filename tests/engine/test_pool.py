@@ -586,7 +586,7 @@ async def test_a_pool_that_began_quietly_takes_jobs_when_that_ends(redis_url: st
         await wait_all_tasks_blocked(0.05)
         assert seen.inputs == []
         quiet.end()
-        with trio.fail_after(8):  # earlier than the doorbell's safety interval
+        with trio.fail_after(3):  # earlier than a doorbell that is not armed looks again
             await processed(it, 1)
 
 

@@ -132,7 +132,7 @@ async def test_a_pool_whose_slots_are_taken_meanwhile_looks_when_one_is_free(
         await it.actions.enqueue("test:slow")
         await until(lambda: it.pool.running == 1)
         assert it.pool._shift is not None
-        await until(lambda: it.pool._shift._room.until == math.inf)  # there is room, but no slot
+        await until(lambda: it.pool._shift._lookout.room.until == math.inf)  # there is room, but no slot
         may_end.set()
         with trio.fail_after(EARLY):
             await processed(it, count=2)
@@ -162,7 +162,7 @@ async def test_processes_that_wait_for_the_same_room_stand_back(
     async with working(redis_url, namespace, job(), rates={"q": "1/min"}) as it:
         await began(it.fleet, it.fleet.keys.rate("queue", "q"), 0)
         await it.actions.enqueue("test:job")
-        await until(lambda: it.pool._shift is not None and it.pool._shift._room.until < math.inf)
+        await until(lambda: it.pool._shift is not None and it.pool._shift._lookout.room.until < math.inf)
         looked: list[float] = []
         monkeypatch.setattr(Room, "looked", lambda _, _wait, delay: looked.append(delay))
         await it.actions.enqueue("test:job")

@@ -39,7 +39,7 @@ BAD_DATA = Promise(
         ),
         Guard(
             "a guard that is no text",
-            "work/effects.lua",
+            "work/guard.lua",
             "redis.pcall('GET', keys.guard(action))",
             "redis.call('GET', keys.guard(action))",
             (CYCLE,),
@@ -94,7 +94,7 @@ BAD_DATA = Promise(
         Guard(
             "a rescue goes in slices",
             "work/dissolve.lua",
-            "  if moved == most then break end\n",
+            "  if seen == most then break end\n",
             "",
             (MEMBERS,),
         ),

@@ -275,13 +275,13 @@ CANCELLED = Promise(
         Guard(
             "children that nobody wants do not go back",
             "work/put_back.lua",
-            "  if not is_void(keys, id) then\n",
+            "  if not id or not ends_here(keys, id, index, touched) then\n",
             "  if true then\n",
             (CANCEL_RECORDS,),
         ),
         Guard(
             "a child that does not go back is counted",
-            "work/put_back.lua",
+            "work/ends_here.lua",
             "  account(keys, id, index, 'cancelled', '', touched)\n",
             "",
             (CANCEL_RECORDS,),

@@ -134,7 +134,7 @@ CHILDREN = Promise(
         Guard(
             "a child that went back has not started",
             "work/put_back.lua",
-            "    clear_started(keys, id, index, touched)\n",
+            "    if id then clear_started(keys, id, index, touched) end\n",
             "",
             (MEMBERS,),
         ),

@@ -65,7 +65,7 @@ CLEAN = Promise(
             "work/strike_off.lua",
             (
                 "  redis.call('DEL', keys.process(process), keys.inflight(process), "
-                "keys.owned(process), keys.lease(process))\n"
+                "keys.owned(process), keys.lease(process),\n    keys.locks_of(process))\n"
             ),
             "",
             (CYCLE,),

@@ -8,6 +8,7 @@ from guards.suites import DELAYED_REPAIR, OPERATE_DELAYED, OPERATE_DELAYED_SWEEP
 TAKE, TURN, PAGE = "operate/take_delayed.lua", "operate/delayed_turn.lua", "operate/delayed_page.lua"
 SWEEP, REPAIR = "operate/delayed_sweep.py", "operate/delayed_repair.py"
 FORGET, RELIST = "operate/delayed_forget.lua", "operate/delayed_relist.lua"
+CROSS_OUT = "operate/delayed_cross_out.lua"
 RETRIES, NODE = "operate/retries.py", "operate/node_retries.py"
 RETRIES_TAKE, RETRIES_PAGE = "operate/retries_take.lua", "operate/retries_page.lua"
 
@@ -17,22 +18,29 @@ DELAYED_OPERATED = Promise(
         Guard(
             "only who finds a delayed job takes it",
             TAKE,
-            "  if removed == 0 then return 'gone' end\n",
+            "  if left == 0 then return 'gone' end\n",
             "",
             (OPERATE_DELAYED, "-k", "gone_is_not_made_again"),
         ),
         Guard(
             "nothing is taken that has nowhere to go",
             TAKE,
-            "  if problem then return problem end\n  local removed",
-            "  local removed",
+            "  if problem then return problem end\n  local left",
+            "  local left",
             (OPERATE_DELAYED, "-k", "has_nowhere_to_go"),
         ),
         Guard(
             "an equal delayed job keeps its note",
             TAKE,
-            "  elseif redis.call('LPOS', list, raw) then\n    return\n",
-            "",
+            "'LREM', list, 2, raw)",
+            "'LREM', list, 1, raw)",
+            (OPERATE_DELAYED, "-k", "equal_jobs_and_others"),
+        ),
+        Guard(
+            "of equal delayed jobs one is taken",
+            TAKE,
+            "    redis.call('RPUSH', list, raw)\n  elseif",
+            "  elseif",
             (OPERATE_DELAYED, "-k", "equal_jobs_and_others"),
         ),
         Guard(
@@ -45,7 +53,7 @@ DELAYED_OPERATED = Promise(
         Guard(
             "a second without jobs leaves the schedule",
             TAKE,
-            "    redis.call('ZREM', keys.schedule, second)\n",
+            "    if redis.call('EXISTS', list) == 0 then redis.call('ZREM', keys.schedule, second) end\n",
             "",
             (OPERATE_DELAYED, "-k", "leaves_nothing"),
         ),
@@ -188,6 +196,27 @@ DELAYED_OPERATED = Promise(
             "  if length > 0 and redis.call('LPOS', list, raw) then return 'kept' end\n",
             "",
             (DELAYED_REPAIR, "-k", "whole_stays"),
+        ),
+        Guard(
+            "a repair does not believe what it has read of a second that has changed",
+            CROSS_OUT,
+            "if mark ~= '' and mark == ARGV[3] then\n",
+            "if ARGV[3] ~= '' then\n",
+            (DELAYED_REPAIR, "-k", "read_again"),
+        ),
+        Guard(
+            "a repair reads no second that cannot be read",
+            CROSS_OUT,
+            "elseif redis.call('ZSCORE', keys.schedule, second) == second then\n",
+            "else\n",
+            (DELAYED_REPAIR, "-k", "read_again"),
+        ),
+        Guard(
+            "a repair reads a second that changes again",
+            REPAIR,
+            "            mark = found\n",
+            "            return\n",
+            (DELAYED_REPAIR, "-k", "read_again"),
         ),
         Guard(
             "a repair does not search a long second for each note",

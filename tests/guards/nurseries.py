@@ -212,8 +212,8 @@ NURSERIES = Promise(
         Guard(
             "a reconnect asks what was cancelled",
             "work/shift.py",
-            "        self._hungry = self._cancelling.unsure = True\n",
-            "        self._hungry = True\n",
+            "        self._lookout.hungry = self._cancelling.unsure = True\n",
+            "        self._lookout.hungry = True\n",
             (CANCELLED_CHILDREN,),
         ),
         Guard(

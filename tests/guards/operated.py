@@ -193,15 +193,15 @@ JOBS_OPERATED = Promise(
         Guard(
             "a deleted child is accounted for",
             "operate/taken.lua",
-            "account(keys, id, index, 'cancelled', '', work.touched)",
-            "do end",
+            "  drop_child(keys, raw, work.touched)\n  free_place_of(keys, work.name, raw)\n",
+            "  free_place_of(keys, work.name, raw)\n",
             (OPERATE_QUEUES,),
         ),
         Guard(
             "a deleted child counts as cancelled",
-            "operate/taken.lua",
-            "work.cancelled = work.cancelled + 1",
-            "do end",
+            "operate/drop_child.lua",
+            "  redis.pcall('INCR', keys.stat('cancelled')) -- another's",
+            "  -- another's",
             (OPERATE_QUEUES,),
         ),
         Guard(
@@ -214,9 +214,16 @@ JOBS_OPERATED = Promise(
         Guard(
             "a deleted job keeps no equal one out",
             "operate/taken.lua",
-            "if job then redis.call('DEL', keys.queue_lock(job), keys.owner('lock:' .. job)) end",
+            "if job then free_queue_lock(keys, job, raw) end",
             "",
-            (OPERATE_QUEUES,),
+            (OPERATE_QUEUES, "-k", "keeps_no_equal_one_out"),
+        ),
+        Guard(
+            "a deleted job leaves the lock of another",
+            "resque/queue_lock.lua",
+            "or string.sub(held, 1, 40) ~= redis.sha1hex(raw)) then return end",
+            ") then return end",
+            (OPERATE_QUEUES, "-k", "the_lock_of_another"),
         ),
         Guard(
             "a deleted run keeps no next one out",

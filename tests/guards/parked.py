@@ -74,6 +74,27 @@ PARKED = Promise(
             (MOVES,),
         ),
         Guard(
+            "a reconcile knows what the workers are called",
+            "work/reconcile.lua",
+            "queues = queues or ARGV[5]",
+            "queues = ARGV[5]",
+            ("tests/engine/test_relabel_doubts.py", "-k", "puts_back"),
+        ),
+        Guard(
+            "a job that has to wait is known to nobody who works on it",
+            "work/begin.lua",
+            "redis.call('HGET', keys.process(process), 'queues') or ARGV[4]",
+            "ARGV[4]",
+            ("tests/engine/test_relabel_doubts.py", "-k", "has_to_wait"),
+        ),
+        Guard(
+            "a job waits once though the leader cannot be told",
+            "work/begin.lua",
+            "redis.pcall('ZADD', keys.blocked",
+            "redis.call('ZADD', keys.blocked",
+            ("tests/engine/test_relabel_doubts.py", "-k", "waits_once"),
+        ),
+        Guard(
             "parked jobs go back",
             "work/put_back.lua",
             "'^(p?)(%d+)$'",
@@ -188,15 +209,15 @@ PARKED = Promise(
         Guard(
             "moves are kept until Redis has them",
             "work/shift.py",
-            "        self._in_doubt = True  # until there is an answer\n",
-            "        self._in_doubt, self._slots.moves = True, []\n",
+            "        self._in_doubt = True  # until there is an answer\n        if free:\n",
+            "        self._in_doubt, self._slots.moves = True, []\n        if free:\n",
             (PARKING,),
         ),
         Guard(
             "above the limit only what is waited for is taken",
             "work/shift.py",
-            "moves=moves, queues=sources)",
-            "moves=moves, queues=None)",
+            "moves=moves, queues=sources, rooms",
+            "moves=moves, queues=None, rooms",
             (PARKING, "-k", "above_the_limit"),
         ),
         Guard(

@@ -91,7 +91,7 @@ POISON = Promise(
         Guard(
             "a suspect starts when the others have ended",
             "work/shift.py",
-            "return not self._slots.runs_any or self._suspect.is_overlong",
+            "return not self._slots.running or self._suspect.is_overlong",
             "return True",
             (POISONED,),
         ),

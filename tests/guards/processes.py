@@ -17,13 +17,9 @@ PROCESSES = Promise(
         ),
         Guard(
             "jobs are taken again after quiet",
-            "work/shift.py",
-            (
-                "            await self._crew.quiet.ended()\n"
-                "            self._hungry = True\n"
-                "            self._wake()\n"
-            ),
-            "            await self._crew.quiet.ended()\n",
+            "work/lookout.py",
+            "            await self._quiet.ended()\n            self.look_again()\n",
+            "            await self._quiet.ended()\n",
             (POOL, "-k", "quietly"),
         ),
         Guard(
@@ -43,8 +39,8 @@ PROCESSES = Promise(
         Guard(
             "draining starts no job",
             "work/shift.py",
-            "self._hungry and not self._stopping and",
-            "self._hungry and",
+            "self._lookout.hungry and not self._stopping and",
+            "self._lookout.hungry and",
             (POOL, "-k", "draining"),
         ),
         Guard(

@@ -11,8 +11,8 @@ RATED = Promise(
         Guard(
             "a queue is popped as far as its window has room",
             "work/pop.lua",
-            "math.min(portion(cycle, most), room_of(keys, cycle, queue))",
-            "portion(cycle, most)",
+            "math.min(portion(cycle, most), places, room_of(keys, cycle, queue))",
+            "math.min(portion(cycle, most), places)",
             (RATES,),
         ),
         Guard(
@@ -122,23 +122,23 @@ RATED = Promise(
         ),
         Guard(
             "a pool looks again when there is room",
-            "work/shift.py",
-            "        self._hungry |= self._room.there_is()\n",
-            "        self._room.there_is()\n",
+            "work/lookout.py",
+            "        self.hungry |= self.room.there_is()\n",
+            "        self.room.there_is()\n",
             (RATED_POOLS,),
         ),
         Guard(
             "a pool wakes for that",
             "work/shift.py",
-            "self._cancelling.until, self._room.until)",
-            "self._cancelling.until)",
+            "            self._lookout.room.until,\n",
+            "",
             (RATED_POOLS,),
         ),
         Guard(
             "those that wait for the same room stand back",
-            "work/shift.py",
-            "self._room.looked(reply.wait, self._appetite.delay())",
-            "self._room.looked(reply.wait, 0)",
+            "work/lookout.py",
+            "self.room.looked(reply.wait, self._appetite.delay())",
+            "self.room.looked(reply.wait, 0)",
             (RATED_POOLS,),
         ),
         Guard(

@@ -54,7 +54,7 @@ RUNS_AT_LEAST_ONCE = Promise(
         Guard(
             "a doubt ends with another look",
             "work/shift.py",
-            "        self._hungry = self._cancelling.unsure = True\n",
+            "        self._lookout.hungry = self._cancelling.unsure = True\n",
             "        self._cancelling.unsure = True\n",
             (POOL, "-k", "nobody_listens"),
         ),
@@ -112,8 +112,8 @@ RUNS_AT_LEAST_ONCE = Promise(
         ),
         Guard(
             "listening begins before a last look",
-            "work/shift.py",
-            "        self._listening = self._hungry = True\n",
+            "work/lookout.py",
+            "        self._listening = self.hungry = True\n",
             "        self._listening = True\n",
             (POOL, "-k", "armed_again"),
         ),

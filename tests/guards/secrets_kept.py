@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from guards.mutation import Guard, Promise
-from guards.suites import ADDRESS, EVENTS_LIVE, EXECUTOR, FAN_OUT_RECORD, LOG, POOL
+from guards.suites import ADDRESS, EVENTS_LIVE, EXECUTOR, FAN_OUT_RECORD, LOG, POOL, TASK_DECLARATION
 
 SECRETS_KEPT = Promise(
     "Secrets are not told",
@@ -75,6 +75,13 @@ SECRETS_KEPT = Promise(
             'f"{user}:***@" if self.password',
             'f"{user}:{self.password}@" if self.password',
             (ADDRESS,),
+        ),
+        Guard(
+            "names of locks",
+            "task_declaration.py",
+            "        yield from _secret_problems(task, model)\n",
+            "",
+            (TASK_DECLARATION, "-k", "part_of_a_lock"),
         ),
     ),
 )

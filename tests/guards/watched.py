@@ -349,8 +349,8 @@ WATCHED = Promise(
         _guard(
             "what went back is told to those who watch",
             "../work/put_back.lua",
-            "    clear_started(keys, id, index, touched)\n",
-            "    clear_started(keys, id, index, {})\n",
+            "    if id then clear_started(keys, id, index, touched) end\n",
+            "    if id then clear_started(keys, id, index, {}) end\n",
             STEERED_RECORDS,
         ),
         _guard(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from trioaction.events import Events
 from trioaction.operate.delayed import Delayed
 from trioaction.operate.failed import Failed
 from trioaction.operate.locks import Locks
@@ -22,7 +23,14 @@ class Tasks:
     """
 
     def __init__(
-        self, transport: Transport, keys: Keys, registry: Registry, *, timeout: float, lease: float
+        self,
+        transport: Transport,
+        keys: Keys,
+        registry: Registry,
+        *,
+        timeout: float,
+        lease: float,
+        events: Events | None = None,
     ) -> None:
         self._transport = transport
         self._keys = keys
@@ -34,7 +42,7 @@ class Tasks:
         """Jobs that failed for good: looked at, tried again, removed."""
         self.retries = Retries(transport, keys)
         """Jobs that wait for their next attempt: looked at, tried at once, deleted."""
-        self.workers = Workers(transport, keys)
+        self.workers = Workers(transport, keys, events=events)
         """Who works, and on what; and striking off those that are dead."""
         self.locks = Locks(transport, keys)
         """What keeps equal jobs from waiting, or running, side by side."""

@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 
 import trio
 
+from trioaction.events import Events
 from trioaction.operate.jobs import QueuedJob, read_job
 from trioaction.operate.left_overs import left_overs
 from trioaction.redis.transport import Transport
@@ -80,9 +81,10 @@ class _Lease:
 class Workers:
     """The workers of one namespace."""
 
-    def __init__(self, transport: Transport, keys: Keys) -> None:
+    def __init__(self, transport: Transport, keys: Keys, *, events: Events | None = None) -> None:
         self._transport = transport
         self._keys = keys
+        self._events = events or Events()
 
     async def list(self) -> list[WorkerState]:
         """All workers by name. A checkpoint that changes nothing, cancelled or not.
@@ -134,7 +136,7 @@ class Workers:
         cleaned: list[Cleaned] = []
         for id, lease in (await self._leases(sights)).items():
             if lease.left <= 0 and not lease.is_registered:
-                await dissolve(self._transport, self._keys, id, "rescue")
+                await dissolve(self._transport, self._keys, id, "rescue", events=self._events)
                 cleaned.append(Cleaned("worker", id, "trioaction"))
         return cleaned
 

@@ -287,6 +287,8 @@ class Shift:
 
     async def _exchange(self) -> None:
         moves = self._slots.moves[:MAX_ITEMS]
+        if moves and self._crew.settings.queue_concurrency:
+            self._lookout.hungry = True  # who is parked has left room for jobs of its queue
         all_moved = len(moves) == len(self._slots.moves)  # else Redis knows some jobs under other places
         outcomes = self._outbox.batch() if all_moved else []
         sources = self._sources
