@@ -77,38 +77,6 @@ async def test_a_place_in_a_limited_queue_is_filled_when_it_is_free(redis_url: s
         assert gauge.most["q"] == 1
 
 
-async def test_a_job_that_is_parked_takes_no_place_in_a_limited_queue(redis_url: str, namespace: str) -> None:
-    began, may_park, go = list[int](), trio.Event(), trio.Event()
-
-    class Parks(Action):
-        name = "test:job"
-        task = Task(queue="q")
-
-        class Inputs(BaseModel):
-            n: int
-
-        async def run(self, params: Any) -> None:
-            began.append(params.n)
-            place = CURRENT_PARKING.get()
-            assert place is not None
-            await may_park.wait()
-            place.park({"r"})
-            await go.wait()
-            await place.resume()
-
-    settings = {"queue_concurrency": {"q": 1}, "safety_check": 1000}
-    async with working(redis_url, namespace, Parks, slots=3, **settings) as it:
-        await it.fleet.push("q", *map(element, range(2)))
-        await until(lambda: len(began) == 1)
-        await wait_all_tasks_blocked(0.05)  # so that a look has found the queue full
-        may_park.set()
-        await until(lambda: it.tally.parked == 1)
-        await it.fleet.push("q", element(2))
-        await until(lambda: len(began) >= 2)
-        go.set()
-        await until(lambda: it.tally.processed == 3)
-
-
 async def test_a_limit_holds_within_one_exchange(redis_url: str, namespace: str) -> None:
     async with open_fleet(redis_url, namespace) as fleet:
         _, cycle = await fleet.member(slots=9, queues=["q", "*"])
