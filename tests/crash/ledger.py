@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from crash.cutting import FIRST_ATTEMPT
-from crash.lives import ANCIENT, BOOM, Journal, Life
+from crash.lives import ANCIENT, ATTIC, BOOM, Journal, Life
 from engine.fleet import Fleet
 
 from trioaction.fanout.entries import indexes_in
@@ -32,7 +32,8 @@ class Ledger:
         recurring = await fleet.hash(keys.recurring)  # first: what starts after that is seen below
         there = await fleet.all_keys()
         busy = (keys.queue(""), keys.inflight(""), keys.own("retry"), keys.delayed(0)[:-1], keys.guard(""))
-        if any(key.startswith(busy) for key in there):
+        aside = (keys.waiting(""), keys.blocked, keys.locks_of(""), keys.aside(""), keys.sieves)
+        if any(key.startswith((*busy, *aside)) and key != keys.queue(ATTIC) for key in there):
             return False
         if frozenset(name.decode() for name in recurring) != self.life.recurring:
             return False
@@ -150,7 +151,9 @@ class Ledger:
     async def _check_keys(self) -> None:
         keys = self.fleet.keys
         counters = {keys.stat(name) for name in ("processed", "failed", "cancelled")}
-        lasting = {keys.queues, keys.failed, keys.recurring} | counters
+        lasting = {keys.queues, keys.failed, keys.recurring, keys.paused, keys.queue(ATTIC)} | counters
+        attic = await self.fleet.list(keys.queue(ATTIC))
+        assert len(attic) == len(set(attic)), f"doubled: {attic}"
         for key in await self.fleet.all_keys() - lasting:
             assert await self.fleet.transport.call("PTTL", key) > 0, f"{key} stays for ever"
         gone = (keys.lease(""), keys.owned(""), keys.leader, keys.resque_leader)

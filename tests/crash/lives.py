@@ -30,6 +30,7 @@ from trioaction.errors import ActionError, JobsNotSent, RedisUnavailable
 from trioaction.fanout.plan import Plan, follow_up
 from trioaction.fanout.record import Batch
 from trioaction.fanout.store import FanOutRefused, Store
+from trioaction.operate.tasks import Tasks
 from trioaction.resque.delayed import delay
 from trioaction.resque.payload import Child, encode
 from trioaction.tasks import Actions
@@ -38,7 +39,8 @@ from trioaction.work.identity import this_process
 from trioaction.work.membership import Membership, dissolve
 from trioaction.work.schedule import HOUR, WEEK, Record
 
-QUEUE, FAR = "q", "far"
+QUEUE, FAR, ATTIC = "q", "far", "attic"
+"""Nobody takes jobs from the last one."""
 DEAD_FAN_OUT = "dead" * 8
 ANCIENT = "ancient"
 """The worker of failed entries that are to be thrown away."""
@@ -88,6 +90,7 @@ class Living:
     line: Line
     fleet: Fleet
     actions: Actions
+    tasks: Tasks
     membership: Membership
     journal: Journal
     settled: Callable[[], Awaitable[bool]]
@@ -240,8 +243,8 @@ async def _seed_queue(fleet: Fleet) -> None:
 async def _seed_schedule(fleet: Fleet) -> None:
     await delay(fleet.transport, fleet.keys, 1, encode("crash:note", QUEUE, {"key": "long due"}))
     now = math.floor(time.time() * 1000)
-    changed = Record(due=now + 24 * HOUR, last=now - 1, interval=24 * HOUR, seen=now)
-    forgotten = Record(due=now, last=now, interval=HOUR, seen=now - 2 * WEEK)
+    changed = Record(due=now + 24 * HOUR, last=now - 1, grid=24 * HOUR, seen=now)
+    forgotten = Record(due=now, last=now, grid=HOUR, seen=now - 2 * WEEK)
     words = ("crash:changed", changed.encode(), "crash:forgotten", forgotten.encode())
     await fleet.transport.call("HSET", fleet.keys.recurring, *words)
 

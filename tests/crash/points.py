@@ -21,8 +21,10 @@ from trioaction.redis.scripts import Script
 LISTED = Path(__file__).with_name("points.txt")
 _PLUMBING = {"trioaction.redis.transport", "trioaction.redis.scripts", "trioaction.redis.link"}
 """Modules that every command passes."""
+FORWARDING = ("cli", "builtin")
+"""Rooms whose functions ask for one thing and end: those that do it are cut."""
 _PASSED_BY_MANY = {
-    *("supervise", "run_pool", "Server.run", "Server._work", "Server._start_background"),
+    *("supervise", "run_pool", "_run_asking", "Server.run", "Server._work", "Server._start_background"),
     *("Server._run_scheduler", "Scheduler._survive_redis", "Scheduler._look", "Rescuer._survive_redis"),
     *("Rescuer._look_at", "Shift._carefully", "Store._run", "Cycle._answer", "Promotion._move"),
     *("Handshake.call", "FanOuts.answer", "Children._asked"),
@@ -30,6 +32,7 @@ _PASSED_BY_MANY = {
         "Shift._work",
         "Shift._work_until_stopped",
         "Performer.perform",
+        "Performer._ask",
         "Executor.execute",
         "_run_through",
         "_run",
@@ -163,7 +166,8 @@ def uses_in_source() -> frozenset[tuple[str, str, str]]:
     for module in modules():
         for qualname, function in _qualified(module.tree):
             for script in _scripts_in(module, function):
-                found |= {(script, qualname, outer) for outer in _users_of(module, qualname)}
+                users = _users_of(module, qualname) or {qualname}
+                found |= {(script, qualname, outer) for outer in users}
     return frozenset(found)
 
 
@@ -190,6 +194,7 @@ def _named_in_functions() -> list[tuple[Module, str, list[ast.AST]]]:
     return [
         (module, user, [node for node in _own_nodes(function) if isinstance(node, ast.Name | ast.Attribute)])
         for module in modules()
+        if module.path.relative_to(PACKAGE).parts[0] not in FORWARDING
         for user, function in _qualified(module.tree)
     ]
 

@@ -16,6 +16,7 @@ from crash.cutting import LINE, Line
 from crash.families import family_of
 from crash.ledger import Ledger
 from crash.lives import FAR, QUEUE, Journal, Life, Living, actions_of, recurring_of
+from crash.managed import managed_of
 from crash.points import Point, sources
 from crash.steered import steered_of
 from engine.fleet import Fleet, open_fleet
@@ -155,6 +156,7 @@ class Reenactment:
             line=line,
             fleet=self.fleet,
             actions=runtime.services.actions,
+            tasks=runtime.services.tasks,
             membership=runtime.membership,
             journal=self.journal,
             settled=self.ledger.settled,
@@ -194,7 +196,8 @@ class Reenactment:
 
     def _actions(self) -> list[type[Action]]:
         recurring = recurring_of(self.journal) if self.life.recurring else []
-        return actions_of(self.journal) + family_of(self.journal) + steered_of(self.journal) + recurring
+        known = (actions_of, family_of, steered_of, managed_of)
+        return [action for some in known for action in some(self.journal)] + recurring
 
     def _settings(self, **others: Any) -> Settings:
         tasks: dict[str, Any] = {"queues": [QUEUE], "concurrency": 1, "heartbeat": 0.05, "grace": 5}

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from engine.model import MAX_DROPPED
+from engine.model_locks import OUTSTANDING
+from engine.model_process import MAX_DROPPED
 from engine.model_record import LARGEST_BATCH
 from engine.model_wire import Fate
 from hypothesis import strategies as st
 
 from trioaction.fanout import store
 from trioaction.fanout.plan import Keep, Plan, follow_up
+from trioaction.operate import delayed_sweep, locks, queues, retries, sift
+from trioaction.operate import recurring as schedules
 from trioaction.redis.scripts import Script
-from trioaction.resque import delayed
-from trioaction.work import cycle, membership, promotion, recurring, scheduler
+from trioaction.resque import aside, delayed, unique
+from trioaction.resque.unique import Unique
+from trioaction.work import admission, blocked, cycle, membership, promotion, recurring, scheduler
+from trioaction.work.admission import Terms
 from trioaction.work.cycle import Cycle, Move, Place, Popped
 from trioaction.work.identity import Identity
 from trioaction.work.schedule import Recurrence
@@ -43,25 +49,50 @@ def in_order(script: Script) -> Script:
     )
 
 
-CYCLE = in_order(changed(cycle.CYCLE, "MAX_DROPPED = 1000", f"MAX_DROPPED = {MAX_DROPPED}"))
-RECONCILE = in_order(cycle.RECONCILE)
-DISSOLVE = in_order(
-    changed(
-        membership.DISSOLVE,
-        "redis.call('SRANDMEMBER', owned, most)",
-        "redis.call('SORT', owned, 'ALPHA', 'LIMIT', 0, most)",
+def patient(script: Script) -> Script:
+    """No job that was let go is given up, however slow the test is."""
+    return changed(script, "OUTSTANDING = 10000 ", f"OUTSTANDING = {OUTSTANDING} ")
+
+
+CYCLE = patient(in_order(changed(cycle.CYCLE, "MAX_DROPPED = 1000", f"MAX_DROPPED = {MAX_DROPPED}")))
+RECONCILE = patient(in_order(cycle.RECONCILE))
+BEGIN, WAKE, DELETE_LOCK = map(patient, (admission.BEGIN, blocked.WAKE, locks.DELETE))
+DISSOLVE = patient(
+    in_order(
+        changed(
+            membership.DISSOLVE,
+            "redis.call('SRANDMEMBER', owned, most)",
+            "redis.call('SORT', owned, 'ALPHA', 'LIMIT', 0, most)",
+        )
     )
 )
-SCRIPTS = [CYCLE, RECONCILE, DISSOLVE] + [
-    one
-    for module in (store, delayed, cycle, membership, promotion, recurring, scheduler)
-    for one in vars(module).values()
-    if isinstance(one, Script)
+ENQUEUE, DELAY = (
+    changed(
+        script, "redis.call('SRANDMEMBER', timestamps, MOST_LOOKS)", "redis.call('SORT', timestamps, 'ALPHA')"
+    )
+    for script in (unique.ENQUEUE, unique.DELAY)
+)
+MODULES = (
+    *(store, delayed, cycle, membership, promotion, recurring, scheduler, admission, blocked, unique, aside),
+    *(delayed_sweep, locks, queues, retries, sift, schedules),
+)
+SCRIPTS = [BEGIN, WAKE, DELETE_LOCK, CYCLE, RECONCILE, DISSOLVE, ENQUEUE, DELAY] + [
+    one for module in MODULES for one in vars(module).values() if isinstance(one, Script)
 ]
 QUEUES = ("q", "r", "s")
 APPETITES = (("*",), ("q",), ("q", "r"), ("r", "*"), ("*", "q"), ("s", "q", "r"))
 MOST_MEMBERS, MOST_JOBS, MOST_LATE, MOST_FAN_OUTS = 3, 60, 6, 4
 RECURRENCES = (Recurrence("r:one", "q", 60_000, 1000), Recurrence("r:two", "s", 4_000_000, 0))
+SOLO = Unique("test:solo", 3600, delayed=True)
+"""Of which there is one in a queue, and one that waits for its time."""
+TERMS = {
+    "test:one": Terms(("u",), unique=False, seconds=3600),
+    "test:child": Terms((), unique=False, seconds=4000),
+    "test:solo": Terms("*", unique=True, seconds=3600),
+}
+"""What jobs need to begin; of children every fourth one."""
+NODES = (*(f'test:one:{queue}:[{{"u":{u}}}]' for queue in QUEUES for u in (6, 7)), "test:child:q:[{}]")
+"""Locks that another program may take."""
 FATES: st.SearchStrategy[Fate] = st.sampled_from(
     ["answered", "answered", "answered", "answered", "resent", "unanswered", "withheld"]
 )
@@ -70,11 +101,23 @@ MANY = st.sampled_from([255, 255, 15, 7, 5, 2, 0, 240])
 MOVING = st.sampled_from([(), (), (), (1,), (2,), (7,), (240,), (3, 240), (255, 15)])
 """Places, as bits, whose jobs go elsewhere, and then once more."""
 MEANWHILE = st.sampled_from(
-    [*[""] * 8, *["follow", "register"] * 3, *["watch"] * 3, *["note"] * 2, "close", "cancel", "die"]
+    [
+        *[""] * 8,
+        *["follow", "register"] * 3,
+        *["watch"] * 3,
+        *["note"] * 2,
+        *["wake", "ask", "node", "due", "sieve", "solo"] * 2,
+        "close",
+        "cancel",
+        "die",
+    ]
 )
 PLACES: st.SearchStrategy[Place] = st.sampled_from([1, 2, 3, "p1", "p2"])
 RESTRICTED: st.SearchStrategy[tuple[str, ...] | None] = st.sampled_from(
     [None, None, None, None, None, None, ("r",), (), ("s", "q"), ("*", "q")]
+)
+ROOMS: st.SearchStrategy[dict[str, int]] = st.sampled_from(
+    [{}, {}, {}, {"q": 1}, {"q": 0}, {"r": 2, "q": 3}, {"s": -1}]
 )
 SELDOM = st.sampled_from([False, False, False, True])
 DATA = st.data()
@@ -140,11 +183,20 @@ class Member:
     """Those that Redis may not know yet."""
     parked: int = 0
     """Jobs, so far."""
+    wants: Sequence[str] = ()
+    """The queues that its jobs are to come from."""
+    unasked: set[Place] = field(default_factory=set[Place])
+    """Where jobs have not begun, since they may need a lock."""
+
+    def leaves(self, place: Place) -> None:
+        """A job is nothing to this process any more."""
+        self.running.pop(place, None)
+        self.unasked.discard(place)
 
     def move(self, chosen: int) -> None:
         """Park some jobs, and take some that are parked into slots again."""
         for job in [job for job in self.running.values() if is_chosen(chosen, job.slot)]:
-            to = self._elsewhere(job.slot)
+            to = None if job.slot in self.unasked else self._elsewhere(job.slot)
             if to is not None:
                 self.moves.append(Move(job.slot, job.token, to))
                 self.running[to] = self.running.pop(job.slot)._replace(slot=to)

@@ -64,11 +64,11 @@ class FanOuts:
         """As another Resque enqueues; the queue's key is a list."""
         jobs = list(raws)
         self.jobs += len(jobs)
-        self._place(queue, jobs, front=front)
+        self.place(queue, jobs, front=front)
 
-    def _place(self, queue: str, raws: Iterable[bytes], *, front: bool = False) -> None:
+    def place(self, queue: str, raws: Iterable[bytes], *, front: bool = False) -> None:
         """Jobs that are known already; they strand if the queue's key is no list."""
-        self._know(queue)
+        self.know(queue)
         if not self.fits(self.keys.queue(queue)):
             self.stranded_jobs += raws
             return
@@ -76,7 +76,8 @@ class FanOuts:
         at = 0 if front else len(waiting)
         waiting[at:at] = raws
 
-    def _know(self, queue: str) -> None:
+    def know(self, queue: str) -> None:
+        """A queue has had jobs."""
         if self.fits(self.keys.queues):
             self.known.add(queue)
 
@@ -134,7 +135,7 @@ class FanOuts:
             return "full"
         for queue, raws in groups.items():
             self.jobs += len(raws)
-            self._place(queue, record.admit(raws), front=queue == record.front)
+            self.place(queue, record.admit(raws), front=queue == record.front)
         record.register(batch)
         self.settle(Run(moved={id}))
         return "ok"
@@ -253,7 +254,7 @@ class FanOuts:
             if queue is None:
                 self.stranded_jobs.append(raw)
             else:
-                self._place(queue, [raw], front=queue == record.front)
+                self.place(queue, [raw], front=queue == record.front)
         run.news.add(id)
         if how == FAILED:
             run.urgent.add(id)

@@ -159,6 +159,7 @@ def _of_locks(world: World) -> Generator[tuple[str, Kept]]:
         (keys.queue_lock, "", world.queue_locks),
         (keys.owner, "lock:", world.queue_owners),
         (keys.waits, "", world.waits),
+        (keys.handed, "", world.handed),
     ]
     for key, prefix, held in texts:
         for job, one in held.items():

@@ -6,11 +6,12 @@ process, action, id of the job, what the job is to come to in the end ("ok" or "
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import trio
@@ -108,6 +109,54 @@ class Flaky(Action):
         mark(self.name, params.id, fate, connection.attempt)
         if connection.attempt <= params.failures:
             raise Expected("not yet")
+
+
+class Alone(Action):
+    """Succeed after some time, as the only one of its lane."""
+
+    name = "soak:alone"
+    task = Task(queue="alone", concurrency_key="lane")
+
+    class Inputs(Work):
+        """Which lane."""
+
+        lane: int
+
+    async def run(self, params: Inputs) -> None:
+        """A checkpoint; cancelled, it has not been executed."""
+        with in_lane(params.lane):
+            await trio.sleep(params.seconds)
+        mark(self.name, params.id, "ok")
+
+
+@contextmanager
+def in_lane(lane: int) -> Iterator[None]:
+    """The system, which frees a file when a process dies, says whether another one is there: a note."""
+    file = os.open(api.config.root / f"lane-{lane}", os.O_RDWR | os.O_CREAT)
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.pwrite(file, b"%-9d" % os.getpid(), 0)
+        except BlockingIOError:
+            other = os.pread(file, 9, 0).decode().strip()
+            with (api.config.root / "beside").open("a") as note:
+                note.write(f"{os.getpid()} {other} {lane}\n")
+        yield
+    finally:
+        os.close(file)
+
+
+class Solo(Action):
+    """Succeed; of equal ones none joins another that waits."""
+
+    name = "soak:solo"
+    task = Task(queue="solo", unique=True)
+    Inputs = Work
+
+    async def run(self, params: Work) -> None:
+        """A checkpoint; cancelled, it has not been executed."""
+        await trio.sleep(params.seconds)
+        mark(self.name, params.id, "ok")
 
 
 class Tick(Action):

@@ -30,6 +30,9 @@ async def waiting(fleet: Fleet) -> dict[str, int]:
         ":delayed:": "LLEN",
         ":trioaction:inflight:": "HLEN",
         ":trioaction:stranded:": "LLEN",
+        ":trioaction:waiting:": "LLEN",
+        ":trioaction:aside:": "LLEN",
+        ":trioaction:kept:": "LLEN",
     }
     for key in await fleet.all_keys():
         name = key.removeprefix(fleet.keys.namespace)

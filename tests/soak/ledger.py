@@ -115,6 +115,12 @@ class Ledger:
         self.promises: list[Promise] = []
         self.fan_outs: list[FanOutPromise] = []
         self.nurseries = NurseryLedger()
+        self.retried = 0
+        """Failed jobs that an operator has tried again, which count once more."""
+        self.maybe_retried = 0
+        """And those of which nobody knows; or second ones of what is unique."""
+        self.beside: list[str] = []
+        """What ran beside another one that it should have waited for."""
 
     def audit(
         self, ran: Sequence[Execution], evidence: Evidence, *, seconds: float, lines: Story | None = None
@@ -134,7 +140,8 @@ class Ledger:
         problems = [
             *_problems_of_promises(promises, first),
             *_problems_of_attempts(self.promises, jobs),
-            *_problems_of_counters(first.values(), evidence, counts),
+            *_problems_of_counters(first.values(), evidence, counts, self.retried, self.maybe_retried),
+            *some("ran at the same time", self.beside),
             *_problems_of_failures(first.values(), listed),
             *_problems_of_exceptions(evidence.failures),
             *self.nurseries.problems(lines, about),
@@ -221,20 +228,23 @@ def _problems_of_attempts(promises: Sequence[Promise], ran: Sequence[Execution])
     yield from some("not tried as often as it should", wrong)
 
 
-def _problems_of_counters(first: Iterable[Execution], evidence: Evidence, counts: Counts) -> Iterable[str]:
+def _problems_of_counters(
+    first: Iterable[Execution], evidence: Evidence, counts: Counts, retried: int, maybe: int
+) -> Iterable[str]:
+    unknown = counts.unknown + maybe
     fates = Counter(one.fate for one in first)
     # (counted, and what it should be): more only by jobs of which nobody knows
     expected = {
         "processed": (evidence.processed, fates["ok"] + counts.processed),
-        "failed": (evidence.failed, fates["fail"] + _ticks(evidence.failures) + counts.failed),
+        "failed": (evidence.failed, fates["fail"] + _ticks(evidence.failures) + counts.failed + retried),
         "cancelled": (evidence.cancelled, counts.cancelled),
     }
     for name, (counted, jobs) in expected.items():
-        if not jobs <= counted <= jobs + counts.unknown:
-            yield f"{counted} counted as {name}, but {jobs} jobs are, and {counts.unknown} may be"
+        if not jobs <= counted <= jobs + unknown:
+            yield f"{counted} counted as {name}, but {jobs} jobs are, and {unknown} may be"
     surplus = sum(counted - jobs for counted, jobs in expected.values())
-    if surplus > counts.unknown:
-        yield f"{surplus} more jobs are counted than were accepted, of which {counts.unknown} may be"
+    if surplus > unknown:
+        yield f"{surplus} more jobs are counted than were accepted, of which {unknown} may be"
 
 
 def _problems_of_follow_ups(first: Iterable[Execution], records: Iterable[FanOutRecord]) -> Iterable[str]:

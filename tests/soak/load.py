@@ -29,6 +29,10 @@ SINGLE_PRODUCERS, PARENTS_HERE = 4, 2
 SINGLE, MANY, FAN_OUT, PARENT, STEERED, NEST, HERE = 0.05, 3.0, 1.5, 1.0, 1.5, 0.7, 0.8
 """Seconds, on average, between two of a kind."""
 LONGEST_JOB = 0.3
+KINDS = {"quick": 40, "threaded": 10, "fails": 10, "flaky": 15, "delayed": 15, "alone": 15, "solo": 5}
+"""Of single jobs, and how often they come."""
+SOLO = 4.0
+"""Seconds until a unique job is due."""
 
 
 class Load:
@@ -68,9 +72,7 @@ class Load:
         return f"{kind}{next(self._numbers)}"
 
     async def _single(self) -> None:
-        kind = self._chance.choices(("quick", "threaded", "fails", "flaky", "delayed"), (50, 10, 10, 15, 15))[
-            0
-        ]
+        (kind,) = self._chance.choices(tuple(KINDS), tuple(KINDS.values()))
         job = self._id(kind)
         inputs: dict[str, Any] = {"id": job, "seconds": self._chance.choice((0, 0, 0.02, LONGEST_JOB))}
         if kind == "delayed":
@@ -79,11 +81,31 @@ class Load:
             accepted = await _told(self._actions.enqueue_in(delay, "soak:quick", inputs))
             self._promise(job, accepted, due=due)
             return
+        if kind == "solo":
+            await self._solo(job, inputs)
+            return
+        if kind == "alone":
+            inputs["lane"] = self._chance.randint(1, 3)
         attempts = 1
         if kind == "flaky":
             inputs["failures"] = self._chance.randint(1, RETRIES + 1)
             attempts = min(inputs["failures"], RETRIES) + 1
         self._promise(job, await _told(self._actions.enqueue(f"soak:{kind}", inputs)), attempts=attempts)
+
+    async def _solo(self, job: str, inputs: dict[str, Any]) -> None:
+        """Twice: the second one is refused, or nobody knows."""
+        due = time.monotonic() + SOLO
+        first = await _told(self._actions.enqueue_in(SOLO, "soak:solo", inputs))
+        self._ledger.maybe_retried += 1
+        self._promise(job, first, due=due)
+        try:
+            second = await self._actions.enqueue_in(SOLO, "soak:solo", inputs)
+        except (Unavailable, RedisError):
+            return
+        if not second.enqueued:
+            self._ledger.maybe_retried -= 1
+        elif time.monotonic() < due - 1 and first == "yes":
+            self._ledger.beside.append(f"{job}, which is unique")
 
     def _promise(self, job: str, accepted: Accepted, *, due: float = 0.0, attempts: int = 1) -> None:
         self._ledger.promises.append(Promise(job, accepted, time.monotonic(), due, attempts))

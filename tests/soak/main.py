@@ -25,6 +25,7 @@ from soak.inspection import beyond_limits, complaints, ended_by_others, evidence
 from soak.ledger import Ledger, executions, waits
 from soak.load import open_load
 from soak.nursery_ledger import Trouble, story
+from soak.operating import Operator
 from soak.report import Report
 from soak.stage import Stage, open_stage
 from soak.workers import Worker
@@ -89,6 +90,7 @@ class Soak:
         async with open_load(self._stage, self._ledger, chance) as load, trio.open_nursery() as nursery:
             nursery.start_soon(load.run)
             nursery.start_soon(self._thrower.run)
+            nursery.start_soon(Operator(self._stage, self._ledger, chance, load.stopping).run)
             nursery.start_soon(self._watch_limits, load.stopping)
             await trio.sleep(self._asked.minutes * 60)
             self._tell("no more faults")
@@ -158,7 +160,13 @@ class Soak:
         ran = executions(self._stage.executions)
         workers = [*self._stage.workers, *([self._last] if self._last else [])]
         produced = (self._stage.folder / PRODUCER).read_text("utf-8")
-        found = await evidence(self._stage.direct, _trouble(workers, produced))
+        trouble = _trouble(workers, produced)
+        found = await evidence(self._stage.direct, trouble)
+        self._ledger.beside += [
+            f"{own} beside {other} in lane {lane}"
+            for own, other, lane in self._stage.beside
+            if not any(f":{number}." in id for id in trouble.fenced for number in (own, other))
+        ]
         lines = story(self._stage.nurseries)
         audit = self._ledger.audit(ran, found, seconds=seconds, lines=lines)
         told: Counter[str] = Counter()

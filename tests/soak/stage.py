@@ -55,6 +55,13 @@ class Stage:
         return file.read_text() if file.exists() else ""
 
     @property
+    def beside(self) -> list[tuple[int, int, str]]:
+        """Jobs of a lane that found another one there: process, the other one's, lane."""
+        file = self.project / "beside"
+        lines = file.read_text().splitlines() if file.exists() else []
+        return [(int(own), int(other or 0), lane) for own, other, lane in (one.split(" ") for one in lines)]
+
+    @property
     def nurseries(self) -> str:
         """What parents and their children wrote."""
         file = self.project / FILE
