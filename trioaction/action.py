@@ -96,7 +96,8 @@ class Task:
 
     ``unique`` refuses a job while an equal one (action, queue, inputs) waits: ``"queued"`` in its queue,
     ``"delayed"`` for its time, True: in either. Of jobs that have the same values of the inputs named by
-    ``concurrency_key`` one runs at a time, over the whole fleet; ``"*"`` stands for all inputs.
+    ``concurrency_key`` one runs at a time, over the whole fleet; ``"*"`` stands for all inputs. Both compare
+    what was given, before validation: 1 and "1" differ, and so do a default left out and one given.
 
     Other programs may enqueue it with several arguments, or with one that is no object: ``positional`` says
     which inputs those are, in their order.

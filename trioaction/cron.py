@@ -88,8 +88,12 @@ def _after(text: str, zone: str, minute: int) -> int:
 
 
 def _certain(text: str, zone: tzinfo, first: int) -> Iterator[int]:
-    """Due times, some of them perhaps before ``first``: the wall clock may be put back to before it."""
-    for wall in _walls(text, first + _offset(zone, first)):
+    """Due times, some of them perhaps before ``first``: the wall clock may be put back to before it.
+
+    What clocks leave out is due when they have been put forward, so where ``first`` is that minute it begins
+    with what the old ones would show.
+    """
+    for wall in _walls(text, first + min(_offset(zone, first), _offset(zone, first - 1))):
         local = (_EPOCH + timedelta(minutes=wall)).replace(tzinfo=zone)
         while not _exists(local):
             local += timedelta(minutes=1)

@@ -21,10 +21,16 @@ _SECRETS = (SecretStr, SecretBytes, Secret)
 
 def accepted_names(model: type[BaseModel]) -> frozenset[str]:
     """The names of inputs as callers write them."""
+    return frozenset(name for group in written_names(model).values() for name in group)
+
+
+def written_names(model: type[BaseModel]) -> dict[str, set[str]]:
+    """The names that callers may write for each field."""
     config = model.model_config
     by_name = bool(config.get("populate_by_name") or config.get("validate_by_name"))
-    names = (_written(name, info, by_name=by_name) for name, info in model.model_fields.items())
-    return frozenset(name for group in names for name in group)
+    if config.get("validate_by_alias") is False:
+        return {name: {name} for name in model.model_fields}
+    return {name: _written(name, info, by_name=by_name) for name, info in model.model_fields.items()}
 
 
 def secret_names(model: type[BaseModel]) -> frozenset[str]:

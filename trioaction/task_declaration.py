@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import Any, cast
 
 from pydantic import BaseModel
 
 from trioaction.action import Backoff, Rate, Task, seconds_of
 from trioaction.config import LONGEST_WINDOW, MOST_STARTS, SHORTEST_WINDOW
-from trioaction.inputs import RESERVED, accepted_names, takes_any_name
+from trioaction.inputs import RESERVED, accepted_names, secret_names, takes_any_name, written_names
 
 LONGEST_QUEUE = 200
 MOST_RETRIES = 1000
 LONGEST_BACKOFF = 365 * 24 * 3600
 """Seconds."""
 UNIQUE = (False, True, "queued", "delayed")
+_IN_CLEAR = "and its value would be in the names of keys in Redis, in the clear"
 
 
 def task_problems(task: Any, model: type[BaseModel] | None, *, checked: bool) -> Iterator[str]:
@@ -35,6 +37,9 @@ def task_problems(task: Any, model: type[BaseModel] | None, *, checked: bool) ->
     known = inputs_of(model) if checked else None
     yield from _name_problems("positional", task.positional, known)
     yield from _concurrency_problems(task.concurrency_key, known)
+    if model is not None and checked:
+        yield from _spelling_problems(task.concurrency_key, model)
+        yield from _secret_problems(task, model)
 
 
 def inputs_of(model: type[BaseModel] | None) -> frozenset[str] | None:
@@ -118,6 +123,48 @@ def _concurrency_problems(key: Any, known: frozenset[str] | None) -> Iterator[st
         yield f'concurrency_key = {key!r}: it must be names of inputs, or "*" alone for all of them'
         return
     yield from _name_problems("concurrency_key", names, known)
+
+
+def _spelling_problems(key: Any, model: type[BaseModel]) -> Iterator[str]:
+    """Inputs are locked by the name that a job has for them: by another one they would not be found."""
+    for name, written in product(_names_in(key), written_names(model).items()):
+        field, accepted = written
+        if name in accepted and len(accepted) > 1:
+            others = " or ".join(repr(other) for other in sorted(accepted - {name}))
+            yield (
+                f"concurrency_key has {name!r}, but callers may write that input as {others} too, and such "
+                "jobs would not be kept apart; give it one name"
+            )
+        elif name == field and name not in accepted and takes_any_name(model):
+            yield f"concurrency_key has {name!r}, but callers write that input as {listed(sorted(accepted))}"
+
+
+def _secret_problems(task: Task, model: type[BaseModel]) -> Iterator[str]:
+    """Values that locks are made of are parts of the names of keys, and whoever lists keys sees those."""
+    secrets = secret_names(model)
+    fields = [name for name in model.model_fields if name in secrets]
+    for name in _names_in(task.concurrency_key):
+        if name in secrets:
+            yield f"concurrency_key has {name!r}, which is secret, {_IN_CLEAR}; name an input that is not"
+    if task.concurrency_key == "*" and fields:
+        yield (
+            f'concurrency_key = "*" is all inputs, but {listed(fields)} is secret, {_IN_CLEAR}; name the '
+            "inputs that are meant"
+        )
+    if task.unique and fields:
+        yield (
+            f"unique = {task.unique!r}, but {listed(fields)} is secret, {_IN_CLEAR}; let jobs have an id "
+            "instead, and look the secret up in run()"
+        )
+
+
+def _names_in(key: Any) -> list[str]:
+    """The inputs that a ``concurrency_key`` names."""
+    names: Any = (key,) if isinstance(key, str) else key
+    if not isinstance(names, tuple):
+        return []
+    words = (name for name in cast("tuple[Any, ...]", names) if isinstance(name, str) and name != "*")
+    return list(dict.fromkeys(words))
 
 
 def _name_problems(option: str, names: Any, known: frozenset[str] | None) -> Iterator[str]:

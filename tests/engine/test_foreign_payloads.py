@@ -222,3 +222,14 @@ async def test_arguments_by_position_run_are_tried_again_and_fail_as_they_came(
         (entry,) = await failures(w.fleet, promotion)
         assert calls == [("a@b", "café", 0), ("a@b", "café", 1)]
         assert payload_of_failed(entry) == raw.strip()
+
+
+async def test_a_class_that_nobody_has_fails_as_such_whatever_its_arguments_are(
+    redis_url: str, namespace: str
+) -> None:
+    async with working(redis_url, namespace) as it:
+        await it.fleet.push("q", b'{"class":"NoSuch::Class","queue":"q","args":[1,2]}')
+        await until(lambda: it.tally.failed == 1)
+        (entry,) = await it.fleet.list(it.fleet.keys.failed)
+        assert b'"exception":"UnknownAction"' in entry
+        assert b"NoSuch::Class" in entry

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -59,6 +59,32 @@ def test_a_time_that_clocks_leave_out_is_made_up_for_when_it_is_over() -> None:
     # several of them are one
     assert dues("15,45 2 * * *", ZURICH, "2027-03-27 12:00", 2) == ["03-28 03:00+02:00", "03-29 02:15+02:00"]
     assert dues("0 2,3 * * *", ZURICH, "2027-03-27 12:00", 2) == ["03-28 03:00+02:00", "03-29 02:00+02:00"]
+
+
+@pytest.mark.parametrize(
+    ("text", "zone", "last", "due"),
+    [
+        ("59 0-5 * * *", ZURICH, "2026-03-29 01:59", "03-29 03:00+02:00"),
+        ("0 2 * * *", ZURICH, "2026-03-29 01:59", "03-29 03:00+02:00"),
+        ("30 2 * * *", "America/New_York", "2026-03-08 01:59", "03-08 03:00-04:00"),
+        ("0 2 * * *", "America/St_Johns", "2026-03-08 01:59", "03-08 03:00-02:30"),
+        ("0 2 * * *", LORD_HOWE, "2026-10-04 01:59", "10-04 02:30+11:00"),
+        ("0 12 * * *", "Pacific/Apia", "2011-12-29 23:59", "12-31 00:00+14:00"),
+    ],
+)
+def test_it_is_made_up_for_also_by_who_asks_in_the_last_minute(
+    text: str, zone: str, last: str, due: str
+) -> None:
+    assert dues(text, zone, last, 1) == [due]
+
+
+def test_who_comes_late_makes_up_for_it_once() -> None:
+    cron, over = Cron("0 2 * * *", ZURICH), ms("2026-03-29 03:00", ZURICH)
+    record = Record(over, over - DAY * MINUTE, cron, over)
+    for late in range(0, 22 * 60 * MINUTE, 7 * MINUTE):
+        ran = fired(planned(record, cron, over + late), over + late)
+        assert (ran.last, planned(ran, cron, over + late + 1)) == (over, ran)
+        assert ran.due == ms("2026-03-30 02:00", ZURICH)
 
 
 def test_a_time_that_comes_twice_is_due_once() -> None:
@@ -168,18 +194,36 @@ class Span:
         return range(self.change - DAY, self.change + DAY)
 
 
-def changes(zone: str) -> Iterator[Span]:
-    """Each change of a zone's clocks in the year 2027."""
-    first = datetime(2027, 1, 1, tzinfo=UTC)
-    at = [first + timedelta(minutes=10 * n) for n in range(366 * DAY // 10)]
-    offsets = [moment.astimezone(ZoneInfo(zone)).utcoffset() for moment in at]
-    for before, after, moment in zip(offsets, offsets[1:], at[1:], strict=False):
-        if before != after:
-            yield Span(zone, int(moment.timestamp()) // 60)
+@cache
+def changes(zone: str, year: int) -> list[Span]:
+    """Each change of a zone's clocks in a year."""
+
+    def is_later(minute: int, before: int) -> bool:
+        offsets = [datetime.fromtimestamp(m * 60, ZoneInfo(zone)).utcoffset() for m in (before, minute)]
+        return offsets[0] != offsets[1]
+
+    first = round(datetime(year, 1, 1, tzinfo=UTC).timestamp()) // 60
+    days = [day for day in range(first, first + 366 * DAY, DAY) if is_later(day + DAY, day)]
+    return [
+        Span(zone, day + bisect_left(range(DAY + 1), True, key=lambda n, day=day: is_later(day + n, day)))
+        for day in days
+    ]
 
 
 ZONES = (ZURICH, LORD_HOWE, "America/Havana", "Africa/Cairo", "Antarctica/Troll", "America/New_York")
-SPANS = [span for zone in ZONES for span in changes(zone)]
+SPANS = [span for zone in ZONES for span in changes(zone, 2027)]
+FAR_AND_WIDE = (
+    *ZONES,
+    *("Africa/Casablanca", "America/Santiago", "America/Sao_Paulo", "America/St_Johns", "Asia/Gaza"),
+    *("Asia/Pyongyang", "Asia/Tehran", "Atlantic/Azores", "Australia/Adelaide", "Europe/London"),
+    *("Europe/Moscow", "Pacific/Apia", "Pacific/Auckland", "Pacific/Chatham", "Pacific/Kwajalein"),
+)
+ANY_SPAN = (
+    st.tuples(st.sampled_from(FAR_AND_WIDE), st.integers(1973, 2037))
+    .map(lambda place: changes(*place))
+    .filter(bool)
+    .flatmap(st.sampled_from)
+)
 
 
 @cache
@@ -275,6 +319,29 @@ def test_due_times_are_those_that_the_clocks_show(expression: Expression, span: 
     while (moment := cron.after(moment)) <= end:
         found.append(moment)
     assert found == oracle(expression, span)
+
+
+@example(expression=every("59", "2"), span=SPANS[0], asked=[(DAY - 1, DAY + 60)])
+@given(
+    expression=EXPRESSIONS,
+    span=ANY_SPAN,
+    asked=st.lists(st.tuples(st.integers(0, 2 * DAY - 1), st.integers(0, 2 * DAY - 1)), max_size=10),
+)
+def test_whoever_asks_and_whenever_is_told_the_same(
+    expression: Expression, span: Span, asked: list[tuple[int, int]]
+) -> None:
+    if cron_problem(str(expression)) is not None:
+        return
+    cron, expected = Cron(str(expression), span.zone), oracle(expression, span)
+    around = range(span.change - 150, span.change + 150)
+    for minute in (*around, *(span.minutes[one] for pair in asked for one in pair)):
+        later = expected[bisect_right(expected, minute * MINUTE) :]
+        assert not later or cron.after(minute * MINUTE) == later[0]
+    for pair in asked:
+        early, late = (span.minutes[one] * MINUTE for one in sorted(pair))
+        between = [due for due in expected if early <= due <= late]
+        if between:
+            assert cron.latest(between[0], late) == between[-1]
 
 
 @given(

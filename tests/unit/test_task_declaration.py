@@ -104,7 +104,10 @@ IN_CLEAR = "secret, and its value would be in the names of keys in Redis, in the
 @pytest.mark.parametrize(
     ("task", "named"),
     [
-        ({"concurrency_key": "pin"}, f"concurrency_key has 'pin', which is {IN_CLEAR}name an input that is not"),
+        (
+            {"concurrency_key": "pin"},
+            f"concurrency_key has 'pin', which is {IN_CLEAR}name an input that is not",
+        ),
         ({"concurrency_key": ["to", "pin"]}, f"concurrency_key has 'pin', which is {IN_CLEAR}"),
         ({"concurrency_key": "*"}, f'concurrency_key = "*" is all inputs, but pin is {IN_CLEAR}name the'),
         *(
@@ -171,6 +174,7 @@ def test_a_model_that_takes_any_name_does_so_here_too() -> None:
         ({"concurrency_key": []}, "concurrency_key = ()"),
         ({"concurrency_key": ["to", "*"]}, 'or "*" alone'),
         ({"concurrency_key": 1}, "concurrency_key = 1"),
+        ({"concurrency_key": [["to"]]}, "concurrency_key = (['to'],)"),
         ({"concurrency_key": "copies"}, "concurrency_key has 'copies', but Inputs has no field of that name"),
         ({"cron": "0 3 * *"}, "cron = '0 3 * *': it must have 5 fields: minute (0-59)"),
         ({"cron": "0 30 * * *"}, "cron = '0 30 * * *': bad hour; its fields are minute (0-59)"),

@@ -61,7 +61,6 @@ class Alone(Action):
 
     class Inputs(BaseModel):
         id: int = 0
-        token: SecretStr = SecretStr("")
 
     async def run(self, params: Inputs) -> None: ...
 

@@ -11,6 +11,7 @@ from web.admins import Admin, administered
 
 from trioaction.api import api
 from trioaction.log import MASK
+from trioaction.resque.payload import encode
 
 NODE = "host:11"
 
@@ -81,12 +82,16 @@ async def test_dead_workers_are_cleaned(redis_url: str, namespace: str) -> None:
 async def test_locks_are_listed_and_deleted(redis_url: str, namespace: str) -> None:
     async with administered(redis_url, namespace) as admin:
         for id in range(3):
-            await api.actions.enqueue("alone", {"id": id, "token": "hush"})
-        await api.redis.set(f"{namespace}:workerslock:other:q:[]", str(int(time.time()) + 50), ex=50)
+            await api.actions.enqueue("alone", {"id": id})
+        of_node = ('lock:mail:send:mail:[{"token":"hush"}]', "workerslock:other:q:[]")
+        for key in of_node:
+            await api.redis.set(f"{namespace}:{key}", str(int(time.time()) + 50), ex=50)
         assert (await admin.get("/locks", limit=2))["more"] is True
         seen = await admin.get("/locks", contains="alone")
         assert (len(seen["locks"]), seen["more"]) == (3, False)
-        assert "hush" not in json.dumps(seen)
+        (secretive,) = (await admin.get("/locks", contains="mail:send"))["locks"]
+        assert secretive["job"] == 'mail:send:mail:[{"token":"[[secret]]"}]'
+        assert "hush" not in json.dumps(secretive)
         lock = seen["locks"][0]
         assert (lock["kind"], lock["until"] is not None) == ("queued", True)
         assert lock["job"].startswith('alone:alone:[{"')
@@ -95,10 +100,30 @@ async def test_locks_are_listed_and_deleted(redis_url: str, namespace: str) -> N
         (running,) = (await admin.get("/locks", contains="other"))["locks"]
         assert running["kind"] == "running"
         assert await admin.delete("/locks", key=running["key"]) == {"deleted": True}
-        assert len((await admin.get("/locks"))["locks"]) == 2
+        assert len((await admin.get("/locks"))["locks"]) == 3
         assert (await admin.get("/locks", contains="hush"))["locks"] == []
         assert (await admin.delete("/locks", 422))["error"]["key"] == "id"
         assert (await admin.delete("/locks", 422, id="x", key="y"))["error"]["key"] == "id"
+
+
+async def test_who_waits_for_a_lock_is_seen(redis_url: str, namespace: str) -> None:
+    name = 'mail:send:mail:[{"token":"hush"}]'
+    waiting = encode("mail:send", "mail", {"token": "hush", "to": "ada"})
+    line = f"{namespace}:trioaction:waiting:"
+    async with administered(redis_url, namespace) as admin:
+        await api.redis.rpush(line + name, *[b"4 mail" + waiting] * 3)
+        await api.redis.zadd(f"{namespace}:trioaction:blocked", {name: 5e12})
+        await api.redis.sadd(f"{namespace}:queues", "mail")
+        (lock,) = (await admin.get("/locks", contains="mail"))["locks"]
+        assert (lock["waiting"], lock["until"]) == (3, None)
+        page = await admin.get("/locks/waiting", id=lock["id"], limit=2)
+        assert (page["waiting"], len(page["jobs"]), page["next"]) == (3, 2, 2)
+        assert page["jobs"][0]["args"] == [{"to": "ada", "token": MASK}]
+        page = await admin.get("/locks/waiting", key=f"workerslock:{name}", offset=2)
+        assert (len(page["jobs"]), page["next"]) == (1, None)
+        assert (await admin.get("/locks/waiting", 404, id="x"))["error"]["key"] == "id"
+        assert (await admin.get("/locks/waiting", 422))["error"]["key"] == "id"
+        assert await admin.delete("/queues/mail") == {"deleted": 3}
 
 
 async def test_recurring_actions(redis_url: str, namespace: str) -> None:

@@ -6,7 +6,8 @@
 --   jobs did not kill it), most jobs to move, and fan-outs to end; then pairs place, token of jobs that do not go back, because
 --   they are failed jobs already, or were.
 -- Returns {code, number of jobs put back, problems, suspected}: "alive" (nothing done), "gone" (no record: done before),
---   "more" (call again) or "done"; problems are keys of queues that are no lists; suspected are the actions of jobs that run alone from now on.
+--   "more" (call again) or "done"; problems are keys of queues that are no lists; suspected are the actions of jobs that run
+--   alone from now on.
 -- Idempotent: each job is moved by the call that takes it out of the record.
 -- include: ../resque/keys.lua
 -- include: ../fanout/touch.lua

@@ -1,8 +1,9 @@
 -- Are the workers of a process listed? Writes their pings, if it is time to.
 --
 -- KEYS: none; all are made from the namespace.
--- ARGV: namespace, process id, lease in ms, Unix seconds for the pings ("" to write none), first and last slot, and the sequence up to which the slots before these were seen: "" if there are none, "-" if more slots follow.
---   With the last slots come the places of jobs that are parked.
+-- ARGV: namespace, process id, lease in ms, Unix seconds for the pings ("" to write none), first and last slot, and the
+--   sequence up to which the slots before these were seen: "" if there are none, "-" if more slots follow. With the last slots
+--   come the places of jobs that are parked.
 -- Returns {"gone"} without a record, else {"ok", sequence}, and behind it the places whose worker was struck off.
 --   If none was, the record has it as `listed`: no job up to this sequence is in a place that was struck off before.
 -- Idempotent: pings and what is noted are written anew.

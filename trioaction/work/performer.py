@@ -23,6 +23,7 @@ from trioaction.errors import (
     PoisonJob,
     ResultNotJson,
     TrioactionError,
+    UnknownAction,
 )
 from trioaction.events import (
     CHILD_CANCELLED,
@@ -87,6 +88,8 @@ class Performer:
         """
         try:
             job = decode(popped.raw, self._positional)
+        except UnknownAction as error:  # of which nobody knows how it takes its arguments
+            return self._unreadable(popped, slot.place, error)
         except JobError as error:
             self._events.tell(UNREADABLE_JOB, queue=popped.queue, error=error.message)
             return self._unreadable(popped, slot.place, error)
@@ -158,9 +161,8 @@ class Performer:
         return JobExpired(late)
 
     def _positional(self, action: str) -> tuple[str, ...]:
-        """The names of inputs for arguments that other programs give by position."""
-        registry = self._executor.registry
-        task = registry.get(action).task if action in registry else None
+        """The names of inputs for arguments that other programs give by position. Raises UnknownAction."""
+        task = self._executor.registry.get(action).task
         return () if task is None else tuple(task.positional)
 
     def _known(self, action: str) -> str:

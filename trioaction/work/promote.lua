@@ -1,8 +1,8 @@
 -- Moves delayed jobs that are due into their queues, the longest due first, at most so many, or a little over 1 MiB.
 --
 -- KEYS: none; all are made from the namespace.
--- ARGV: namespace, process id, lease in ms, Unix second, most jobs, failed_at for those that name no queue; then the actions whose
---   jobs are unique, each with the seconds for which one that waits in its queue keeps equal ones out (0: not at all).
+-- ARGV: namespace, process id, lease in ms, Unix second, most jobs, failed_at for those that name no queue; then the actions
+--   whose jobs are unique, each with the seconds for which one that waits in its queue keeps equal ones out (0: not at all).
 -- Returns {"lost"} if this process does not lead (nothing is written), else {"ok", moved, failed, next, problems, dropped}: next
 --   is the second that is due next, "" if there is none; if it is not in the future, call again. Problems are texts. Dropped
 --   are jobs of which an equal one is in its queue.

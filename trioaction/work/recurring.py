@@ -120,7 +120,8 @@ class Recurring:
             about = {"queue": recurrence.queue, "job_id": job_id}
             self._events.tell(RECURRING_STARTED, action=recurrence.action, **about)
         elif code == "overlap":
-            self._events.tell(RECURRING_SKIPPED, action=recurrence.action)
+            about = {"schedule": recurrence.name} if recurrence.name else {}
+            self._events.tell(RECURRING_SKIPPED, action=recurrence.action, **about)
         return code, key, ran.due if code in ("fired", "overlap") else turn.now
 
 

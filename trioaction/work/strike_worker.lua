@@ -36,7 +36,8 @@ for at = 7, #ARGV, 3 do
     redis.call('RPUSH', keys.failed, failure)
     redis.pcall('INCR', keys.stat('failed'))
   end
-  redis.call('DEL', keys.record(entry), keys.record(entry .. ':started'), keys.stat('processed', entry), keys.stat('failed', entry))
+  redis.call('DEL', keys.record(entry), keys.record(entry .. ':started'))
+  redis.call('DEL', keys.stat('processed', entry), keys.stat('failed', entry))
   redis.pcall('HDEL', keys.heartbeats, entry)
 end
 return 'struck'
