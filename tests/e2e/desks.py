@@ -21,6 +21,7 @@ ACTIONS = '''
 from __future__ import annotations
 from pydantic import BaseModel, SecretStr
 from trioaction import Action, Task
+from trioaction.action import Schedule
 
 
 class Mail(Action):
@@ -46,6 +47,19 @@ class Alone(Action):
 
 class Hourly(Action):
     name, task = "hourly", Task(queue="hours", frequency=3_600_000)
+
+    async def run(self) -> None: ...
+
+
+class Tick(Action):
+    name = "tick"
+    task = Task(
+        queue="hours",
+        schedules=(
+            Schedule("zurich", cron="0 3 * * *", timezone="Europe/Zurich"),
+            Schedule("five", frequency=5000),
+        ),
+    )
 
     async def run(self) -> None: ...
 '''

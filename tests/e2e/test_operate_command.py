@@ -113,6 +113,28 @@ def test_who_chooses_nothing_does_not_get_everything(desk: Desk, words: tuple[st
     assert desk.length("failed") == 1
 
 
+@pytest.mark.parametrize("flag", ["--contains", "--action", "--queue"])
+def test_an_empty_text_does_not_mean_all(desk: Desk, flag: str) -> None:
+    desk.fail(mail())
+    for words in (
+        ("failed", "remove", flag, "", "-y"),
+        ("failed", "retry", f"{flag}="),
+        ("failed", "list", flag, ""),
+    ):
+        ran = desk.run(*words, code=2)
+        assert f'Invalid value "" for {flag}. It is empty' in ran.err
+    assert desk.length("failed") == 1
+
+
+def test_json_has_nothing_that_a_terminal_obeys(desk: Desk) -> None:
+    text = "a\x7f\x9b31mb\u0085é"
+    desk.fail(mail(to=text), error=text)
+    ran = desk.run("failed", "list", "--json")
+    assert r"a\u007f\u009b31mb\u0085é" in ran.out
+    assert all(one == "\n" or one.isprintable() for one in ran.out)
+    assert ran.json["jobs"][0]["error"] == text
+
+
 def test_failed_jobs_are_removed(desk: Desk) -> None:
     desk.fail(mail(to="ada"), mail(to="bob"))
     desk.fail(encode("other", "q", {}), queue="q")

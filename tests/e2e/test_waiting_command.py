@@ -96,6 +96,46 @@ def test_delayed_jobs_are_run_and_removed(desk: Desk) -> None:
     assert desk.json("delayed", "repair") == {"mended": 0}
 
 
+def test_delayed_jobs_are_moved_and_their_times_are_told(desk: Desk) -> None:
+    given = json.dumps({"to": "ada"})
+    for when in ("2030-12-24T08:00Z", "2031-12-24T08:00Z"):
+        desk.run("enqueue", "mail:send", "--at", when, "--to", "ada")
+    desk.run("enqueue", "mail:send", "--in", "1d", "--queue", "slow")
+    ran = desk.run("delayed", "times", "mail:send", "--json-inputs", given)
+    assert ran.out == "2030-12-24T08:00:00Z\n2031-12-24T08:00:00Z\n"
+    assert desk.json("delayed", "times", "mail:send", "--queue", "slow")["times"] != []
+    assert desk.json("delayed", "times", "mail:send", code=1) == {"times": []}
+    assert "give --queue" in desk.run("delayed", "times", "other", code=2).err
+    job = next(job for job in desk.json("delayed", "list")["jobs"] if job["due"][:4] == "2031")
+    moved = desk.json("delayed", "move", job["id"], "--at", "2029-01-01T00:00Z")
+    assert moved == {"moved": 1, "missing": []}
+    times = desk.json("delayed", "times", "mail:send", "--json-inputs", given)["times"]
+    assert [time[:4] for time in times] == ["2029", "2031"]  # of equal ones it is the one due first
+    assert desk.run("delayed", "move", "--all", "--queue", "mail", "--at", "1900000000").out == "2 moved\n"
+    assert desk.json("delayed", "times", "mail:send", "--json-inputs", given) == {
+        "times": ["2030-03-17T17:46:40.000Z"]
+    }
+    for words in ((), ("--in", "soon"), ("--in", "1h", "--at", "5")):
+        assert "Traceback" not in desk.run("delayed", "move", "--all", *words, code=2).err
+    assert "say which" in desk.run("delayed", "move", "--in", "1h", code=2).err
+
+
+def test_who_waits_for_a_lock_is_shown(desk: Desk) -> None:
+    name = 'mail:send:mail:[{"token":"hunter2"}]'
+    desk.call("SADD", desk.key("queues"), "mail")
+    desk.call("RPUSH", desk.key(f"trioaction:waiting:{name}"), *[b"4 mail" + mail(to="ada")] * 3)
+    desk.call("ZADD", desk.key("trioaction:blocked"), 5e12, name)
+    [lock] = desk.json("locks", "list")["locks"]
+    shown = desk.json("locks", "show", lock["id"][:6], "--limit", "2")
+    assert (shown["lock"], shown["waiting"], shown["next"]) == (lock, 3, 2)
+    assert [job["queue"] for job in shown["jobs"]] == ["mail", "mail"]
+    ran = desk.run("locks", "show", lock["id"], "--limit", "2")
+    assert "3 in all; `--offset 2` shows more" in ran.out
+    assert "hunter2" not in ran.out
+    assert "no lock with the id" in desk.run("locks", "show", "0" * 40, code=1).err
+    assert desk.json("queues", "clear", "mail", "-y") == {"deleted": 3}
+
+
 def test_retries_are_run_and_removed(desk: Desk) -> None:
     for n in range(3):
         desk.call("ZADD", desk.key("trioaction:retry"), 1_900_000_000_000 + n, mail(to=str(n)))

@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 import pytest
 import trio
 from engine.fleet import Fleet, open_fleet
-from engine.lists import AT, among, entry, failed_numbers, failed_of, fill, job, number, numbers
+from engine.lists import AT, among, entry, failed_numbers, failed_of, fill, job, number, numbers, queues_of
+from engine.pools import working
 from redis.exceptions import ResponseError
 
+from trioaction import Action, Task
 from trioaction.errors import InvalidInput
 from trioaction.operate.failed import FailedJob, RetriedAll
 from trioaction.resque.payload import Child, encode, failed_entry
@@ -75,6 +77,35 @@ async def test_our_own_entry_is_shown_without_our_fields(redis_url: str, namespa
         assert (it.action, it.args, it.exception, it.failed_at) == ("a:b", ({"n": 1},), "ValueError", MOMENT)
 
 
+async def test_a_child_that_others_have_put_here_is_counted_once(redis_url: str, namespace: str) -> None:
+    """Node puts what a process of ours was working on here when it cleans up by force."""
+
+    class Step(Action):
+        name = "test:child"
+        task = Task(queue="q")
+
+        async def run(self, n: int = 0) -> None: ...
+
+    async with working(redis_url, namespace, Step, queues=["none"]) as it:
+        fan = await it.actions.fan_out("test:child", [{"n": 0}, {"n": 1}], queue="q")
+        children = await it.fleet.list(it.fleet.keys.queue("q"))
+        await queues_of(it.fleet).delete("q", among(0, of=2))  # which has ended with that
+        await it.fleet.transport.call("DEL", it.fleet.keys.queue("q"))
+        of_none = encode("test:child", "q", {"n": 2}, child=Child("a" * 32, 0))
+        no_json = b'{"class":"x","queue":"q","args":[{"_fanOutId":"%s","n":NaN}]}' % (b"b" * 32)
+        payloads = (*children, of_none, no_json)
+        await fill_failed(it.fleet, *(b'{"queue":"q","payload":%s}' % payload for payload in payloads))
+        failed = failed_of(it.fleet)
+        assert await failed.retry_all() == RetriedAll(3, 1)
+        retried = await it.fleet.list(it.fleet.keys.queue("q"))
+        alone = [encode("test:child", "q", {"n": n}) for n in (0, 2)]
+        # the one that is awaited runs as what it is, and the others for themselves
+        assert retried == [alone[0], children[1], alone[1]]
+        assert await queues_of(it.fleet).clear("q") == 3
+        status = await it.actions.fan_out_status(fan.fan_out_id)
+        assert (status.total, status.completed, status.failed) == (2, 0, 2)
+
+
 @pytest.mark.parametrize("raw", [b"no JSON", b"[]", b"{}", b'{"payload":null,"failed_at":{}}', b"\xff\xfe"])
 async def test_what_cannot_be_read_is_shown_as_such_and_can_be_removed(
     redis_url: str, namespace: str, raw: bytes
@@ -112,7 +143,7 @@ async def test_pages_and_the_whole_list(redis_url: str, namespace: str) -> None:
         assert [number(it) async for it in failed.entries()] == list(range(1200))
 
 
-@pytest.mark.parametrize(("offset", "limit"), [(-1, 1), (0, 0), (0, 501), (True, 1), (0, "1")])
+@pytest.mark.parametrize(("offset", "limit"), [(-1, 1), (2**48 + 1, 1), (10**20, 1), (0, 0), (0, 501), (True, 1), (0, "1")])
 async def test_a_page_that_cannot_be_read_is_refused(
     redis_url: str, namespace: str, offset: int, limit: int
 ) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 import trio
-from engine.fleet import open_fleet
+from engine.fleet import Fleet, open_fleet
 from engine.lists import among, fill, job, numbers, queues_of
 from engine.pools import working
 from pydantic import BaseModel
@@ -12,13 +14,20 @@ from redis.exceptions import ResponseError
 
 from trioaction import Action, Task
 from trioaction.errors import InvalidInput
-from trioaction.operate.jobs import QueuedJob, equal_to
+from trioaction.operate.jobs import QueuedJob, equal_to, read_job
 from trioaction.operate.queues import QueueState
 from trioaction.operate.reading import FIRST_PAGE
 from trioaction.redis.doorbell import open_doorbell
 from trioaction.resque.payload import encode
 
 ODD = b"od\xffd"
+
+
+async def lock_queued(fleet: Fleet, lock: str, owner: bytes) -> None:
+    """As the enqueue of a unique job does it."""
+    sha = hashlib.sha1(owner, usedforsecurity=False).hexdigest()
+    await fleet.transport.call("SET", fleet.keys.queue_lock(lock), "1895491463")
+    await fleet.transport.call("SET", fleet.keys.owner(f"lock:{lock}"), f"{sha} 1895491463")
 
 
 async def test_all_queues_by_name(redis_url: str, namespace: str) -> None:
@@ -134,6 +143,21 @@ async def test_equal_jobs_are_deleted(redis_url: str, namespace: str) -> None:
             await queues_of(fleet).delete("q", equal_to("other"), most=0)
 
 
+def test_equal_inputs_are_equal_as_json() -> None:
+    given = {"a": 1, "b": [{"c": 0}], "d": "1"}
+
+    def is_equal(args: str) -> bool:
+        return equal_to("x", given)(read_job(b'{"class":"x","args":[%s]}' % args.encode(), "q"))
+
+    assert is_equal('{"d":"1","b":[{"c":0}],"a":1}')
+    assert is_equal('{"a":1.0,"b":[{"c":0}],"d":"1"}')  # which JavaScript cannot tell from 1
+    assert not is_equal('{"a":true,"b":[{"c":0}],"d":"1"}')
+    assert not is_equal('{"a":1,"b":[{"c":false}],"d":"1"}')
+    assert not is_equal('{"a":1,"b":[{"c":0}],"d":1}')
+    assert not is_equal('{"a":1,"b":[{"c":0}],"d":"1","e":null}')
+    assert not equal_to("x", {"a": True})(read_job(b'{"class":"x","args":[{"a":1}]}', "q"))
+
+
 async def test_a_deleted_child_is_accounted_for(redis_url: str, namespace: str) -> None:
     class Child(Action):
         name = "test:child"
@@ -162,12 +186,29 @@ async def test_a_deleted_job_keeps_no_equal_one_out(redis_url: str, namespace: s
         await fleet.push("q", raw, other)
         locks = [f'test:job:q:[{{"n":{n}}}]' for n in (1, 2)]
         for lock in locks:
-            await fleet.transport.call("SET", fleet.keys.queue_lock(lock), "1895491463")
-            await fleet.transport.call("SET", fleet.keys.owner(f"lock:{lock}"), "x")
+            await lock_queued(fleet, lock, raw)
         assert await queues_of(fleet).delete("q", among(1, of=2)) == 1
         keys = await fleet.all_keys()
         assert {fleet.keys.queue_lock(locks[1]), fleet.keys.owner(f"lock:{locks[1]}")} <= keys
         assert not {fleet.keys.queue_lock(locks[0]), fleet.keys.owner(f"lock:{locks[0]}")} & keys
+
+
+@pytest.mark.parametrize(("owner", "stays"), [("another", True), ("nobody", False)])
+async def test_a_deleted_job_leaves_the_lock_of_another(
+    redis_url: str, namespace: str, owner: str, stays: bool
+) -> None:
+    """Its own may have lapsed, or ended when it was begun before its process died."""
+    async with open_fleet(redis_url, namespace) as fleet:
+        raw, equal = (encode("test:job", "q", {"n": 1}, expires_at=moment) for moment in (1, 2))
+        await fleet.push("q", raw, equal)
+        lock = 'test:job:q:[{"n":1}]'
+        await lock_queued(fleet, lock, equal)
+        if owner == "nobody":  # a lock of node-resque's
+            await fleet.transport.call("DEL", fleet.keys.owner(f"lock:{lock}"))
+        assert await queues_of(fleet).delete("q", lambda found: found.raw == raw) == 1
+        assert await fleet.transport.call("EXISTS", fleet.keys.queue_lock(lock)) == stays
+        assert await queues_of(fleet).delete("q", equal_to("test:job", {"n": 1})) == 1
+        assert await fleet.transport.call("EXISTS", fleet.keys.queue_lock(lock)) == 0
 
 
 async def test_a_deleted_run_keeps_no_next_one_out(redis_url: str, namespace: str) -> None:

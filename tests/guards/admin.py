@@ -122,9 +122,9 @@ ADMINISTERED = Promise(
         ),
         Guard(
             "pages of large jobs are bounded",
-            "builtin/queues.py",
-            "while len(jobs) < limit and size < MOST_BYTES:",
-            "while len(jobs) < limit:",
+            "builtin/waiting.py",
+            "while len(jobs) < params.limit and size < MOST_BYTES:",
+            "while len(jobs) < params.limit:",
             (ADMIN, "-k", "ends_early"),
         ),
         Guard(

@@ -252,7 +252,7 @@ FLEET = Promise(
         Guard(
             "who waits for a lock that is taken away gets it",
             "operate/delete_lock.lua",
-            "  hand_over(keys, job, touched)\n",
+            "  if hand_over(keys, job, touched) then deleted = 1 end\n",
             "",
             (OPERATE_LOCKS, "-k", "its_turn"),
         ),

@@ -67,7 +67,7 @@ LISTS_OPERATED = Promise(
         Guard(
             "what is too dear in place is set aside",
             "operate/sift.py",
-            "if self._looks > DEAR * self._total:",
+            "if self._looks > self._dear * self._total:",
             "if False:",
             (SET_ASIDE,),
         ),
@@ -228,7 +228,7 @@ JOBS_OPERATED = Promise(
         Guard(
             "a deleted run keeps no next one out",
             "operate/taken.lua",
-            "if id then guard_until(keys, action, id) end",
+            "if id then guard_until(keys, schedule and action .. '#' .. schedule or action, id) end",
             "",
             (OPERATE_QUEUES,),
         ),

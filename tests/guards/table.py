@@ -33,6 +33,7 @@ from guards.schedules import SCHEDULES
 from guards.secrets_kept import SECRETS_KEPT
 from guards.steering import STEERED
 from guards.unique import UNIQUE_JOBS
+from guards.waiting_jobs import WAITING_JOBS, WORDS
 from guards.watched import WATCHED
 
 PROMISES = (
@@ -56,6 +57,8 @@ PROMISES = (
     JOBS_OPERATED,
     DELAYED_OPERATED,
     RETRIES_OPERATED,
+    WAITING_JOBS,
+    WORDS,
     POISON,
     CLEAN,
     BAD_DATA,

@@ -18,15 +18,22 @@ UNIQUE_JOBS = Promise(
         Guard(
             "a job that waits for its time refuses equal ones",
             "resque/enqueue_unique.lua",
-            "asks_delayed and waits_for_its_time(keys, looks, job, raw) or ",
-            "",
+            "  local waits = asks_delayed and waits_for_its_time(keys, looks, job, raw)\n",
+            "  local waits = false\n",
             (UNIQUE_DELAYS, "-k", "refused_while"),
+        ),
+        Guard(
+            "of what a call may not look at any more nothing is said",
+            "resque/enqueue_unique.lua",
+            "  if waits == nil then break end\n",
+            "",
+            (UNIQUE_DELAYS, "-k", "share_that or in_one_call"),
         ),
         Guard(
             "it refuses to be put off too",
             "resque/delay_unique.lua",
-            "local refused = waits_for_its_time(keys, looks, job, raw)\n",
-            "local refused = false\n",
+            "local waits = waits_for_its_time(keys, looks, job, raw)\n",
+            "local waits = false\n",
             (UNIQUE_DELAYS, "-k", "refused_while"),
         ),
         Guard(
@@ -218,6 +225,13 @@ UNIQUE_JOBS = Promise(
             "  if is_queued(keys, job, pass.now) then return false end\n",
             "",
             (UNIQUE_PROMOTION, "-k", "one_is_queued"),
+        ),
+        Guard(
+            "a job in another text frees the lock that it took when it was due",
+            "work/begin.lua",
+            "  if action and args then free_queue_lock(",
+            "  if false then free_queue_lock(",
+            (UNIQUE_PROMOTION, "-k", "another_text"),
         ),
         Guard(
             "what was noted of one that is due goes",

@@ -165,6 +165,40 @@ def glance(queues: int) -> Glance:
     )
 
 
+def worker(name: str, action: str) -> dict[str, Any]:
+    job = {"action": action, "args": [{"to": "ada@example.com"}]}
+    return {"name": name, "kind": "trioaction", "lost": False, "since": None, "job": job}
+
+
+def drawn(glance: Glance, width: int, height: int | None = None) -> str:
+    console = Console(width=width, height=height or 50, markup=False, highlight=False)
+    with console.capture() as capture:
+        console.print(Drawing(glance, height))
+    return capture.get()
+
+
+def test_queues_that_matter_are_seen() -> None:
+    seen = glance(0)
+    lengths = {"zebra": 3, "zoo": 5, "yak": 0} | {f"calm-{n:02}": 0 for n in range(40)}
+    seen.details["queues"] += [
+        {"name": name, "length": length, "paused": name == "yak"} for name, length in lengths.items()
+    ]
+    lines = [line.split() for line in drawn(seen, 80, 20).splitlines()]
+    at = lines.index(["QUEUE", "JOBS"])
+    assert [line[0] for line in lines[at + 1 : at + 6]] == ["yak", "zoo", "zebra", "calm-00", "calm-01"]
+
+
+def test_what_kind_a_worker_is_gives_way_first() -> None:
+    seen = glance(0)
+    seen.details["workers"] += [worker("web1:3406:1", "emails:send")]
+    assert "trioaction  " in drawn(seen, 80).splitlines()[-1]
+    row = drawn(seen, 30).splitlines()[-1]
+    assert len(row) <= 30
+    assert row.startswith("web1:34")
+    assert "emails" in row
+    assert "KIND" not in drawn(seen, 30)
+
+
 @pytest.mark.parametrize("width", [40, 60, 200])
 def test_a_drawing_fits_its_terminal(width: int) -> None:
     console = Console(width=width, height=20, markup=False, highlight=False)

@@ -28,6 +28,7 @@ from trioaction.work.schedule import (
     fired,
     planned,
     recurrences,
+    interval,
     shown,
     skipped,
     started,
@@ -109,7 +110,9 @@ def test_an_action_may_have_several_schedules() -> None:
 
 def test_a_schedule_is_shown_in_words() -> None:
     assert shown(NIGHTLY) == "0 3 * * * UTC"
-    assert [shown(HOUR), shown(1500)] == ["every 1:00:00", "every 0:00:01.500000"]
+    assert [shown(HOUR), shown(1500)] == ["every 1 h", "every 1.5 s"]
+    words = [interval(ms) for ms in (1, 500, 5000, 90_000, 120_000, 24 * HOUR, 25 * HOUR, 86_400_001)]
+    assert words == ["0.001 s", "0.5 s", "5 s", "90 s", "2 min", "1 d", "25 h", "86400.001 s"]
 
 
 def test_a_run_without_a_timeout_is_guarded_for_a_day() -> None:

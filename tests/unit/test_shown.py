@@ -11,8 +11,8 @@ from pydantic_core import to_json as written
 from trioaction.action import Action, Task
 from trioaction.log import MASK
 from trioaction.operate.delayed import DelayedJob
-from trioaction.operate.jobs import read_job
-from trioaction.operate.shown import id_of, moment, printable, to_json
+from trioaction.operate.jobs import id_of, read_job
+from trioaction.operate.shown import moment, printable, to_json
 from trioaction.registry import registry_of
 
 
@@ -102,7 +102,12 @@ def test_what_is_not_ours_is_not_shown() -> None:
         to_json(SecretStr("x"), REGISTRY)
 
 
-@pytest.mark.parametrize("args", [r'[{"\ud800":"\udfff"}]', "[1e999]", r'["\ud83d\ude00",1e5]'])
+INFINITE = ("1e999", f"1{'0' * 400}.0", f"-{'9' * 250}.5E99", f"[{'9' * 309}.0]")
+
+
+@pytest.mark.parametrize(
+    "args", [r'[{"\ud800":"\udfff"}]', r'["\ud83d\ude00",1e5]', *(f"[{number}]" for number in INFINITE)]
+)
 def test_what_only_javascript_can_read_is_shown_too(args: str) -> None:
     raw = f'{{"class":"open","queue":"mail","args":{args}}}'.encode()
     shown = to_json(read_job(raw, "mail"), REGISTRY)

@@ -100,8 +100,8 @@ async def test_a_queue_whose_name_is_no_text_is_operated_too(redis_url: str, nam
 async def test_a_page_of_large_jobs_ends_early(
     redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trioaction.builtin.queues.SLICE", 2)
-    monkeypatch.setattr("trioaction.builtin.queues.MOST_BYTES", 3000)
+    monkeypatch.setattr("trioaction.builtin.waiting.SLICE", 2)
+    monkeypatch.setattr("trioaction.builtin.waiting.MOST_BYTES", 3000)
     async with administered(redis_url, namespace) as admin:
         for number in range(9):
             await api.actions.enqueue("mail:send", {"to": f"{number}" + "x" * 1000})
@@ -179,6 +179,18 @@ async def test_failed_jobs_are_removed(redis_url: str, namespace: str) -> None:
         assert await admin.delete("/failed", contains="for ada") == {"removed": 1}
         assert recipients((await admin.get("/failed"))["jobs"]) == ["cy"]
         assert await admin.delete("/failed", all="true") == {"removed": 1}
+
+
+@pytest.mark.parametrize("name", ["contains", "action", "queue"])
+async def test_an_empty_text_does_not_mean_all(redis_url: str, namespace: str, name: str) -> None:
+    async with administered(redis_url, namespace) as admin:
+        await fail(admin, "ada")
+        for path in ("/failed", "/delayed"):
+            if (path, name) != ("/delayed", "contains"):
+                assert (await admin.delete(path, 422, **{name: ""}))["error"]["key"] == name
+        assert (await admin.post("/failed/retry", 422, **{name: ""}))["error"]["key"] == name
+        assert (await admin.get("/failed", 422, **{name: ""}))["error"]["key"] == name
+        assert (await admin.get("/failed"))["count"] == 1
 
 
 async def test_an_entry_without_a_job_stays_and_is_said_to(redis_url: str, namespace: str) -> None:
@@ -344,6 +356,19 @@ async def test_jobs_are_enqueued_by_hand(redis_url: str, namespace: str) -> None
             ({"action": "mail:send", "inputs": {"_fanOutId": "0" * 32}}, "_fanOutId"),
         ):
             assert (await admin.post("/enqueue", 422, **inputs))["error"]["key"] == key
+
+
+async def test_inputs_of_jobs_by_hand_are_checked(redis_url: str, namespace: str) -> None:
+    async with administered(redis_url, namespace) as admin:
+        inputs = {"to": ["hush"], "token": {"hush": 1}, "fails": "hush"}
+        told = (await admin.post("/enqueue", 422, action="mail:send", inputs=inputs))["error"]
+        assert (told["type"], told["key"]) == ("InvalidInput", "inputs.to")
+        assert [one["field"] for one in told["errors"]] == ["inputs.to", "inputs.token", "inputs.fails"]
+        assert "hush" not in repr(told)
+        assert (await admin.get("/queues"))["queues"] == []
+        later = await admin.post("/enqueue", 422, action="again", inputs={"id": "x"}, **{"in": 60})
+        assert later["error"]["key"] == "inputs.id"
+        assert (await admin.get("/delayed"))["count"] == 0
 
 
 async def test_a_unique_job_that_waits_already_is_said_to(redis_url: str, namespace: str) -> None:

@@ -14,6 +14,7 @@ from trioaction.log import MASK
 from trioaction.resque.payload import encode
 
 NODE = "host:11"
+NO_SUCH = "There is no such recurring action"
 
 
 async def node_worker(namespace: str, *, alive: float, queue: str = "mail") -> None:
@@ -139,7 +140,9 @@ async def test_recurring_actions(redis_url: str, namespace: str) -> None:
         assert await admin.post("/recurring/hourly/run") == {"started": False}
         assert (await admin.get("/queues/hours"))["length"] == 1
         assert (await admin.post("/recurring/mail:send/run", 404))["error"]["key"] == "action"
-        assert (await admin.post("/recurring/hourly/stop", 404, name="x"))["error"]["key"] == "name"
+        told = (await admin.post("/recurring/hourly/stop", 404, name="x"))["error"]
+        assert (told["key"], told["message"]) == ("name", f"{NO_SUCH}; there is the one without a name")
+        assert (await admin.get("/recurring"))["recurring"][0]["schedule"] == "every 1 h"
 
 
 @pytest.mark.parametrize("path", ["", "/stats", "/queues", "/workers", "/recurring"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from trioaction.action import Web
 from trioaction.api import api
 from trioaction.builtin.operation import Operation
-from trioaction.builtin.waiting import After, JobSelection, each, page_of
+from trioaction.builtin.waiting import After, JobSelection, end_of, page_of
 
 
 class Delayed(Operation):
@@ -33,11 +33,8 @@ class DeleteDelayed(Operation):
 
     async def run(self, params: JobSelection) -> dict[str, object]:
         """A checkpoint. When cancelled, what has been deleted is deleted."""
-        params.check()
         delayed = api.tasks.delayed
-        if params.ids:
-            return await each(params.ids, delayed.jobs(), delayed.delete, "deleted")
-        return {"deleted": await delayed.delete_all(None if params.all else params.has)}
+        return await end_of(params, delayed.jobs, delayed.delete, delayed.delete_all, "deleted")
 
 
 class RunDelayed(Operation):
@@ -49,8 +46,5 @@ class RunDelayed(Operation):
 
     async def run(self, params: JobSelection) -> dict[str, object]:
         """A checkpoint. When cancelled, what has been put into its queue is there."""
-        params.check()
         delayed = api.tasks.delayed
-        if params.ids:
-            return await each(params.ids, delayed.jobs(), delayed.run_now, "started")
-        return {"started": await delayed.run_all(None if params.all else params.has)}
+        return await end_of(params, delayed.jobs, delayed.run_now, delayed.run_all, "started")

@@ -23,7 +23,9 @@ SCANNED = 500
 class FailedSelection(Selection):
     """Which failed jobs."""
 
-    contains: str | None = Field(None, description="With this text in the exception's name or message.")
+    contains: str | None = Field(
+        None, min_length=1, description="With this text in the exception's name or message."
+    )
 
     def has(self, job: FailedJob) -> bool:
         """Is it one of those, ``ids`` aside?"""
@@ -52,9 +54,11 @@ class Failed(Operation):
     class Inputs(Page):
         """Which page, and of which jobs."""
 
-        action: str | None = Field(None, description="Only of this action.")
-        queue: str | None = Field(None, description="Only of this queue.")
-        contains: str | None = Field(None, description="Only with this text in the exception or message.")
+        action: str | None = Field(None, min_length=1, description="Only of this action.")
+        queue: str | None = Field(None, min_length=1, description="Only of this queue.")
+        contains: str | None = Field(
+            None, min_length=1, description="Only with this text in the exception or message."
+        )
 
     async def run(self, params: Inputs) -> dict[str, object]:
         """A checkpoint; safe to cancel."""

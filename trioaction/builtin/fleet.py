@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from pydantic import Field
 
 from trioaction.action import Web, secret
 from trioaction.api import api
-from trioaction.builtin.operation import Limited, NotFound, Nothing, Operation
+from trioaction.builtin.operation import Limited, NotFound, Nothing, Operation, Page
+from trioaction.builtin.waiting import page_from
 from trioaction.errors import FieldError, InvalidInput
+from trioaction.operate.jobs import id_of
 from trioaction.operate.locks import Lock
-from trioaction.operate.shown import id_of, printable
+from trioaction.operate.shown import printable
 
 
 class Overview(Operation):
@@ -86,6 +90,34 @@ class Locks(Operation):
         return {"locks": found, "more": False}
 
 
+LOCK_ID = Field(None, description="By its id.")
+LOCK_KEY = secret(None, description="By its key, which has the inputs of the job in it.")
+
+
+class LockWaiting(Operation):
+    """Look at a page of the jobs that wait for a lock, out of their queues, the next one first.
+
+    ``next`` is the offset of the page that follows, null after the last one.
+    """
+
+    name = "tasks:lock-waiting"
+    web = Web("GET", "/tasks/locks/waiting")
+
+    class Inputs(Page):
+        """Which lock, and which page."""
+
+        id: str | None = LOCK_ID
+        key: str | None = LOCK_KEY
+
+    async def run(self, params: Inputs) -> dict[str, object]:
+        """A checkpoint; safe to cancel."""
+        lock = await _lock(params.id, params.key)
+        jobs = await page_from(partial(api.tasks.locks.waiting, lock.key), params)
+        after = params.offset + len(jobs)
+        next = after if jobs and after < lock.waiting else None
+        return {"waiting": lock.waiting, "jobs": jobs, "next": next}
+
+
 class DeleteLock(Operation):
     """Delete a lock, by its id or its key: another job may take it, also while its holder runs."""
 
@@ -95,17 +127,13 @@ class DeleteLock(Operation):
     class Inputs(Nothing):
         """Which lock."""
 
-        id: str | None = Field(None, description="By its id.")
-        key: str | None = secret(None, description="By its key, which has the inputs of the job in it.")
+        id: str | None = LOCK_ID
+        key: str | None = LOCK_KEY
 
     async def run(self, params: Inputs) -> dict[str, object]:
         """A checkpoint. When cancelled, it may be deleted or not."""
-        if (params.id is None) == (params.key is None):
-            raise InvalidInput([FieldError("id", "say which: give id or key")])
-        async for lock in api.tasks.locks.list():
-            if params.id == id_of(lock.key) or params.key == printable(lock.key):
-                return {"deleted": await api.tasks.locks.delete(lock.key)}
-        raise NotFound("There is no such lock: it may have been released, or have expired", key="id")
+        lock = await _lock(params.id, params.key)
+        return {"deleted": await api.tasks.locks.delete(lock.key)}
 
 
 class RecurringActions(Operation):
@@ -165,6 +193,16 @@ class RunRecurring(Operation):
         return {"started": await api.tasks.recurring.run_now(params.action, params.name)}
 
 
+async def _lock(id: str | None, key: str | None) -> Lock:
+    """The lock of that id or key. Raises NotFound, InvalidInput unless one of the two is given."""
+    if (id is None) == (key is None):
+        raise InvalidInput([FieldError("id", "say which: give id or key")])
+    async for lock in api.tasks.locks.list():
+        if id == id_of(lock.key) or key == printable(lock.key):
+            return lock
+    raise NotFound("There is no such lock: it may have been released, or have expired", key="id")
+
+
 def _names_of(lock: Lock) -> str:
     """Without the inputs, which may be secret: who looks for one would learn whether it is there."""
     return printable(lock.job.partition(":[")[0])
@@ -175,6 +213,6 @@ async def _check(wanted: OneRecurring) -> None:
     states = [state for state in await api.tasks.recurring.list() if state.action == wanted.action]
     if any(state.name == wanted.name for state in states):
         return
-    names = ", ".join(repr(state.name) for state in states)
-    hint = f"; its schedules are {names}" if names else ""
+    names = (repr(printable(state.name)) if state.name else "the one without a name" for state in states)
+    hint = f"; there is {', '.join(names)}" if states else ""
     raise NotFound(f"There is no such recurring action{hint}", key="name" if states else "action")

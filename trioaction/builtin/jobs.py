@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import AwareDatetime, Field
 
-from trioaction.action import Web, secret
+from trioaction.action import Middleware, Web, secret
 from trioaction.api import api
 from trioaction.builtin.operation import JobInputs, Nothing, Operation
+from trioaction.connection import Connection
 from trioaction.errors import FieldError, InvalidInput
 from trioaction.jobs.tracked import EnqueuedJob
+from trioaction.registry import Registry
+from trioaction.validation import WHOLE, validated
 
 LONGEST_DELAY = 10 * 365 * 24 * 3600
 """Seconds."""
@@ -46,6 +51,30 @@ class Enqueue(Operation):
         if params.at is not None:
             return await api.actions.enqueue_at(params.at, *job)
         return await api.actions.enqueue(*job)
+
+
+class Fitting(Middleware):
+    """Refuses a job that would fail for its inputs: a person has typed them, and is there to mend them."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    async def before(self, params: Any, connection: Connection) -> None:
+        """Raise InvalidInput with every problem, and no value. No checkpoint; nothing to cancel."""
+        if not isinstance(params, Enqueue.Inputs) or params.action not in self._registry:
+            return
+        try:
+            # names that are ours are refused later, as those of any job
+            validated(self._registry.get(params.action), params.inputs, trusted=True)
+        except InvalidInput as error:
+            problems = [FieldError(_field(one.field), one.message) for one in error.errors]
+        else:
+            return
+        raise InvalidInput(problems)  # out of the handler: the first error has values
+
+
+def _field(name: str) -> str:
+    return name if name == WHOLE else f"{WHOLE}.{name}"
 
 
 def _shown(job: EnqueuedJob, params: Enqueue.Inputs) -> dict[str, object]:

@@ -66,8 +66,8 @@ class Selection(Nothing):
     """Which of many: those for which all that is given is true. ``all`` is for all of them."""
 
     ids: list[str] = Field(default=[], max_length=MOST, description="By their ids.")
-    action: str | None = Field(None, description="Of this action.")
-    queue: str | None = Field(None, description="Of this queue.")
+    action: str | None = Field(None, min_length=1, description="Of this action.")
+    queue: str | None = Field(None, min_length=1, description="Of this queue.")
     all: bool = Field(default=False, description="All of them.")
 
     def check(self) -> None:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from pydantic import Field
 
 from trioaction.action import Web, secret
 from trioaction.api import api
-from trioaction.builtin.operation import (
-    MOST_BYTES,
-    SLICE,
-    JobInputs,
-    NotFound,
-    Nothing,
-    Operation,
-    Page,
-)
+from trioaction.builtin.operation import JobInputs, NotFound, Nothing, Operation, Page
+from trioaction.builtin.waiting import page_from
 from trioaction.errors import FieldError, InvalidInput
-from trioaction.operate.jobs import QueuedJob, equal_to
+from trioaction.operate.jobs import equal_to
 from trioaction.operate.shown import printable
 
 
@@ -51,7 +46,7 @@ class Queue(Operation):
         """A checkpoint; safe to cancel."""
         queue = await _known(params.queue)
         length = await api.tasks.queues.length(queue)
-        jobs = await _page(queue, params.offset, params.limit)
+        jobs = await page_from(partial(api.tasks.queues.page, queue), params)
         after = params.offset + len(jobs)
         return {"length": length, "jobs": jobs, "next": after if jobs and after < length else None}
 
@@ -66,7 +61,7 @@ class ClearQueue(Operation):
         """Which queue, and which of its jobs."""
 
         queue: str
-        action: str | None = Field(None, description="Only jobs of this action.")
+        action: str | None = Field(None, min_length=1, description="Only jobs of this action.")
         inputs: JobInputs | None = secret(None, description="Only jobs with exactly these inputs.")
 
     async def run(self, params: Inputs) -> dict[str, object]:
@@ -120,17 +115,3 @@ async def _known(shown: str) -> str:
         f"There is no queue {shown[:200]!r}: one is there once it has had a job, or while it is paused",
         key="queue",
     )
-
-
-async def _page(queue: str, offset: int, limit: int) -> list[QueuedJob]:
-    """Jobs from an offset on; fewer than asked for if there are no more, or if they are large."""
-    jobs: list[QueuedJob] = []
-    size = 0
-    while len(jobs) < limit and size < MOST_BYTES:
-        wanted = min(SLICE, limit - len(jobs))
-        page = await api.tasks.queues.page(queue, offset=offset + len(jobs), limit=wanted)
-        if not page:
-            break
-        jobs += page
-        size += sum(len(job.raw) for job in page)
-    return jobs

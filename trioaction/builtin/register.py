@@ -13,6 +13,7 @@ from trioaction.action import Action, Middleware
 from trioaction.builtin import delayed, failed, fleet, jobs, queues, retries
 from trioaction.builtin.admission import PasswordOnly, PeopleOnly
 from trioaction.builtin.answers import Shown
+from trioaction.builtin.jobs import Fitting
 from trioaction.builtin.operation import Operation
 from trioaction.config import Settings, WebSettings
 from trioaction.discovery import import_named
@@ -31,7 +32,7 @@ def with_operations(settings: Settings, registry: Registry) -> Registry:
     """
     own, root = operations(), settings.root
     shown = Shown(extended(registry, own, (), root))  # jobs may be of ours, too, and have secrets
-    return extended(registry, own, (PeopleOnly(), _gate(settings), shown), root)
+    return extended(registry, own, (PeopleOnly(), _gate(settings), Fitting(registry), shown), root)
 
 
 def operations() -> list[type[Action]]:

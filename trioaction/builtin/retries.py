@@ -7,10 +7,11 @@ from pydantic import Field
 from trioaction.action import Web, secret
 from trioaction.api import api
 from trioaction.builtin.operation import Limited, NotFound, Nothing, Operation
-from trioaction.builtin.waiting import After, JobSelection, each, page_of
+from trioaction.builtin.waiting import After, JobSelection, end_of, page_of
 from trioaction.errors import FieldError, InvalidInput
+from trioaction.operate.jobs import id_of
 from trioaction.operate.node_retries import NodeRetry
-from trioaction.operate.shown import id_of, printable
+from trioaction.operate.shown import printable
 
 
 class Retries(Operation):
@@ -38,11 +39,8 @@ class DeleteRetries(Operation):
 
     async def run(self, params: JobSelection) -> dict[str, object]:
         """A checkpoint. When cancelled, what has been deleted is deleted."""
-        params.check()
         retries = api.tasks.retries
-        if params.ids:
-            return await each(params.ids, retries.jobs(), retries.delete, "deleted")
-        return {"deleted": await retries.delete_all(None if params.all else params.has)}
+        return await end_of(params, retries.jobs, retries.delete, retries.delete_all, "deleted")
 
 
 class RunRetries(Operation):
@@ -54,11 +52,8 @@ class RunRetries(Operation):
 
     async def run(self, params: JobSelection) -> dict[str, object]:
         """A checkpoint. When cancelled, what has been put into its queue is there."""
-        params.check()
         retries = api.tasks.retries
-        if params.ids:
-            return await each(params.ids, retries.jobs(), retries.run_now, "started")
-        return {"started": await retries.run_all(None if params.all else params.has)}
+        return await end_of(params, retries.jobs, retries.run_now, retries.run_all, "started")
 
 
 class NodeRetries(Operation):

@@ -9,9 +9,9 @@ from typing import Any, Protocol, TypeVar
 from pydantic import Field
 
 from trioaction.action import secret
-from trioaction.builtin.operation import MOST_BYTES, SLICE, JobInputs, Limited, Selection, missing
-from trioaction.operate.jobs import QueuedJob
-from trioaction.operate.shown import id_of, printable
+from trioaction.builtin.operation import MOST_BYTES, SLICE, JobInputs, Limited, Page, Selection, missing
+from trioaction.operate.jobs import QueuedJob, id_of, same_inputs
+from trioaction.operate.shown import printable
 
 
 class Element(Protocol):
@@ -24,6 +24,7 @@ class Element(Protocol):
 
 
 J = TypeVar("J", bound=Element)
+Q = TypeVar("Q", bound=QueuedJob)
 
 
 class After(Limited):
@@ -42,7 +43,7 @@ class JobSelection(Selection):
         return (
             self.action in (None, job.action)
             and self.queue in (None, printable(job.queue))
-            and self.inputs in (None, job.inputs)
+            and (self.inputs is None or same_inputs(self.inputs, job.inputs))
         )
 
 
@@ -81,6 +82,30 @@ async def page_of(read: Read[J], params: After) -> tuple[list[J], str | None]:
             return jobs, after
 
 
+class ReadFrom(Protocol):
+    """Reads a page of a list."""
+
+    async def __call__(self, *, offset: int, limit: int) -> list[QueuedJob]:
+        """A checkpoint that changes nothing, cancelled or not."""
+        ...
+
+
+async def page_from(read: ReadFrom, params: Page) -> list[QueuedJob]:
+    """Jobs from an offset on; fewer than asked for if there are no more, or if they are large.
+
+    A checkpoint that changes nothing, cancelled or not.
+    """
+    jobs: list[QueuedJob] = []
+    size = 0
+    while len(jobs) < params.limit and size < MOST_BYTES:
+        page = await read(offset=params.offset + len(jobs), limit=min(SLICE, params.limit - len(jobs)))
+        if not page:
+            break
+        jobs += page
+        size += sum(len(job.raw) for job in page)
+    return jobs
+
+
 async def each(
     ids: list[str], jobs: AsyncIterator[J], act: Callable[[J], Awaitable[bool]], what: str
 ) -> dict[str, Any]:
@@ -100,3 +125,20 @@ async def each(
         raise missing(ids)
     gone = [id_of(job.raw) for job in found if not await act(job)]
     return {what: len(found) - len(gone), "missing": [*left.elements(), *gone]}
+
+
+async def end_of(
+    params: JobSelection,
+    jobs: Callable[[], AsyncIterator[Q]],
+    one: Callable[[Q], Awaitable[bool]],
+    all_of: Callable[[Callable[[Q], bool] | None], Awaitable[int]],
+    what: str,
+) -> dict[str, Any]:
+    """Take those out that are selected: one by one if they are named by ids; tells how many.
+
+    A checkpoint; when cancelled, what is done is done. Raises NotFound if none of the ids is there.
+    """
+    params.check()
+    if params.ids:
+        return await each(params.ids, jobs(), one, what)
+    return {what: await all_of(None if params.all else params.has)}

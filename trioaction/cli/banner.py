@@ -23,7 +23,8 @@ def _rows(runtime: Runtime, url: str) -> Iterator[tuple[str, str]]:
     settings, tasks = runtime.settings, runtime.settings.tasks
     yield "web", f"{url}{settings.web.prefix}, websocket at {settings.web.websocket_path}" if url else "off"
     yield "redis", f"{_redis(settings)}, namespace {settings.redis.namespace}"
-    yield "queues", f"{', '.join(tasks.queues)} ({tasks.concurrency} slots)" if tasks.workers else "off"
+    named = ", ".join(tasks.queues) if tasks.queues_from is None else f"from {tasks.queues_from}"
+    yield "queues", f"{named} ({tasks.concurrency} slots)" if tasks.workers else "off"
     yield "scheduler", "on" if tasks.scheduler else "off"
     if settings.admin.enabled and url:
         yield "tasks", f"operated at {url}{settings.web.prefix}/tasks"

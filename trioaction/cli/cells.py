@@ -10,6 +10,8 @@ from trioaction.cli.progress import printable
 
 SHORT_ID = 10
 """Digits of an id that tables show; commands take these in its place."""
+JOB_TITLES = ("ID", "QUEUE", "ACTION", "INPUTS")
+"""Of `job_cells`."""
 LONGEST, LONGEST_ARGS = 200, 80
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
-from trioaction.cli import nouns, output, waiting_nouns
+from trioaction.cli import output
 from trioaction.cli.parameters import Json
 
 if TYPE_CHECKING:
@@ -41,8 +41,18 @@ app = App(
     print_error=False,
 )
 
-for noun in (*nouns.ALL, *waiting_nouns.ALL):
-    app.command(noun)
+NOUNS = {
+    "nouns:failed": "Look at jobs that failed for good, retry or remove them.",
+    "nouns:queues": "Look at queues and what waits in them, clear, pause or resume them.",
+    "nouns:workers": "Look at workers, or clean up after dead ones.",
+    "nouns:locks": "Look at locks on jobs and at who waits for them, or remove them.",
+    "nouns:recurring": "Look at recurring actions, run, stop or start them.",
+    "waiting_nouns:delayed": "Look at jobs that wait for their time, run, move or remove them.",
+    "waiting_nouns:retries": "Look at jobs that wait for another attempt, run or remove them.",
+}
+"""Groups of commands, by where they are, and what they are for: help needs no more of them."""
+for place, purpose in NOUNS.items():
+    app.command(f"trioaction.cli.{place}", help=purpose)
 
 
 @app.command
@@ -195,5 +205,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 def _every(times: dict[str, Any]) -> str:
     if times["frequency"] is not None:
-        return output.duration(times["frequency"] / 1000)
+        from trioaction.work.schedule import interval  # noqa: PLC0415
+
+        return interval(times["frequency"])
     return " ".join(word for word in (times["cron"], times["timezone"]) if word)

@@ -140,7 +140,7 @@ def _told(job: EnqueuedJob, due: int | None, *, quiet: bool) -> int:
         "id": job.digest,
         "action": job.action,
         "queue": job.queue,
-        "due": moment(due),
+        "due": moment(due) if job.enqueued else None,
         "enqueued": job.enqueued,
     }
     output.print_json(shown, one_line=quiet)

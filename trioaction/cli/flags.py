@@ -17,6 +17,7 @@ from cyclopts import App, Parameter
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
+from trioaction.cli import output
 from trioaction.errors import MalformedRequest
 
 Shape = Literal["one", "many", "switch", "nested"]
@@ -109,7 +110,8 @@ def parse(
         print_error=False,
     )
     app.default(_command(flags, command))
-    return app(list(words))
+    with output.in_one():  # nothing but help is printed
+        return app(list(words))
 
 
 class _LenientSchema(GenerateJsonSchema):

@@ -6,19 +6,20 @@ usage or configuration, 130 for Ctrl-C). Neither help nor ``start``'s flags impo
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import cast
 
 from cyclopts import CycloptsError
 from cyclopts.exceptions import UnusedCliTokensError
 
-from trioaction.cli import commands
+from trioaction.cli import commands, output
 from trioaction.errors import TrioactionError
 
 USAGE = 2
+HELP = frozenset({"--help", "-h", "--version"})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         code = _dispatch(words)
-        sys.stdout.flush()
+        output.print_lines(())  # of what the project has printed, nothing is left
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BrokenPipeError:
@@ -39,15 +40,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(words: list[str]) -> int:
+    output.check()
     if words[:1] == ["enqueue"] and len(words) > 1 and not words[1].startswith("-"):
         from trioaction.cli.enqueue import enqueue_action  # noqa: PLC0415
 
         return enqueue_action(words[1], words[2:])
     if not words or words[0].startswith("-") or words[0] in list(commands.app):
-        return commands.app(words) or 0
+        with output.in_one() if _asks_for_help(words) else nullcontext():
+            return commands.app(words) or 0
     from trioaction.cli.call import call_action  # noqa: PLC0415
 
     return call_action(words[0], words[1:])
+
+
+def _asks_for_help(words: Sequence[str]) -> bool:
+    """Flags for it are that everywhere; and where a command is left out, it is told which there are."""
+    if not words or not HELP.isdisjoint(words):
+        return True
+    return len(words) == 1 and words[0] in list(commands.app) and not commands.app[words[0]].default_command
 
 
 def _complain_of_all(error: TrioactionError | BaseExceptionGroup[BaseException]) -> int:
@@ -60,6 +70,8 @@ def _complain_of_all(error: TrioactionError | BaseExceptionGroup[BaseException])
         return _reader_gone()
     if len(ours) < len(leaves):
         raise error
+    if any(isinstance(leaf, output.Unwritable) for leaf in ours):
+        output.give_up()
     for leaf in ours:
         _complain(leaf.message, leaf.exit_code)
     return max(leaf.exit_code for leaf in ours)
@@ -85,6 +97,8 @@ def _command_of(words: Sequence[str]) -> list[str]:
     """The words that name what was called: a command, and one of a group of commands."""
     if not words or words[0].startswith("-"):
         return []
+    if words[0] == "enqueue":
+        return [*words[:1], *(word for word in words[1:2] if not word.startswith("-"))]
     is_group = words[0] in list(commands.app) and len(words) > 1 and words[1] in list(commands.app[words[0]])
     return list(words[: 2 if is_group else 1])
 
@@ -96,5 +110,5 @@ def _complain(message: str, code: int) -> int:
 
 def _reader_gone() -> int:
     """The reader of our output is gone (``| head``): end as if by SIGPIPE, with nothing left to flush."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    output.give_up()
     return 128 + signal.SIGPIPE

@@ -1,6 +1,6 @@
 """The commands with which tasks are operated, one group for each noun: ``failed list``, ``queues pause`` ...
 
-Each imports what it needs when it is called, so that ``--help`` is instant.
+Each imports what it needs when it is called. What the groups are for is said in ``commands.py``.
 """
 
 from __future__ import annotations
@@ -22,12 +22,7 @@ from trioaction.cli.parameters import (
     Yes,
 )
 
-failed = App(name="failed", help="Look at jobs that failed for good, retry or remove them.")
-queues = App(name="queues", help="Look at queues and what waits in them, clear, pause or resume them.")
-workers = App(name="workers", help="Look at workers, or clean up after dead ones.")
-locks = App(name="locks", help="Look at locks on jobs, or remove them.")
-recurring = App(name="recurring", help="Look at recurring actions, run, stop or start them.")
-ALL = (failed, queues, workers, locks, recurring)
+failed, queues, workers, locks, recurring = map(App, ("failed", "queues", "workers", "locks", "recurring"))
 
 QueueName = Annotated[str, Parameter(help="Its name.")]
 ActionName = Annotated[str, Parameter(help="Its name.")]
@@ -175,6 +170,14 @@ def list_locks(
     from trioaction.cli.locks import look  # noqa: PLC0415
 
     return look(limit=limit, contains=contains, json=json)
+
+
+@locks.command(name="show")
+def show_lock(id: Ids, /, *, limit: Limit = 100, offset: Offset = 0, json: Json = False) -> int:
+    """Show a lock, and the jobs that wait for it, out of their queues, the next one first."""
+    from trioaction.cli.locks import show  # noqa: PLC0415
+
+    return show(id, limit=limit, offset=offset, json=json)
 
 
 @locks.command(name="remove")

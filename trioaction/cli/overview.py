@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
@@ -22,6 +23,10 @@ HEAD = 5
 """Lines above the tables."""
 BETWEEN = 3
 """Lines of a table beside its rows: an empty one, its titles, and how many are left out."""
+GAP = 2
+"""Columns between two of a table."""
+ENOUGH = 14
+"""Columns of a name that tell what is meant."""
 FEWEST, MOST = 1, 200
 DAY = 86_400
 Row = tuple[str, ...]
@@ -62,7 +67,7 @@ class Drawing:
         tables = [table for table in tables_of(self._glance) if table.rows]
         for table, room in zip(tables, rooms(tables, self._height), strict=True):
             yield Text()
-            yield _drawn(table, room)
+            yield _drawn(table, room, options.max_width)
             if len(table.rows) > room:
                 yield Text(f"and {len(table.rows) - room + table.left_out:,} more", style="bright_black")
 
@@ -71,13 +76,15 @@ class Drawing:
 class Rows:
     """A table: its titles, its rows, and how many were not even looked at.
 
-    Columns ``names`` are cut where there is no room; the others never are.
+    Columns ``names`` are cut where there is no room; the others never are. ``spare`` is one that is left out
+    then.
     """
 
     titles: Row
     rows: Sequence[Row]
     left_out: int = 0
     names: Sequence[int] = (0,)
+    spare: int | None = None
 
 
 def head(glance: Glance) -> Iterator[str]:
@@ -98,11 +105,12 @@ def tables_of(glance: Glance) -> list[Rows]:
     busy = [worker for worker in workers if worker["job"] is not None]
     idle = [worker for worker in workers if worker["job"] is None]
     return [
-        Rows(("QUEUE", "JOBS", ""), [_queue(queue) for queue in queues]),
+        Rows(("QUEUE", "JOBS", ""), [_queue(queue) for queue in sorted(queues, key=_matters)]),
         Rows(
             (f"WORKER ({len(busy):,} of {len(workers):,} at work)", "KIND", "FOR", "WORKS ON"),
             [_worker(worker, glance.at) for worker in (*busy, *idle)],
             names=(0, 3),
+            spare=1,
         ),
         Rows(
             ("LOCK", "JOBS THAT WAIT FOR IT"),
@@ -125,9 +133,23 @@ def rooms(tables: Sequence[Rows], height: int | None) -> list[int]:
     return given
 
 
-def _drawn(table: Rows, room: int) -> Table:
-    drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for at, title in enumerate(table.titles):
+def columns_of(table: Rows, width: int) -> list[int]:
+    """The columns for which there is room: the one to spare makes room for names."""
+    kept = list(range(len(table.titles)))
+    cells_of = list(zip(table.titles, *table.rows, strict=True))
+    wanted = [max(map(cell_len, cells)) for cells in cells_of]
+    for at in table.names:
+        wanted[at] = min(wanted[at], ENOUGH)
+    if sum(wanted) + GAP * len(kept) > width:
+        kept = [at for at in kept if at != table.spare]
+    return kept
+
+
+def _drawn(table: Rows, room: int, width: int) -> Table:
+    drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0))
+    columns = columns_of(table, width)
+    for at in columns:
+        title = table.titles[at]
         drawn.add_column(
             Text(title, no_wrap=True, overflow="ellipsis"),
             justify="right" if title == "JOBS" else "left",
@@ -135,8 +157,13 @@ def _drawn(table: Rows, room: int) -> Table:
             no_wrap=at not in table.names,
         )
     for row in table.rows[:room]:
-        drawn.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in row))
+        drawn.add_row(*(Text(row[at], no_wrap=True, overflow="ellipsis") for at in columns))
     return drawn
+
+
+def _matters(queue: Mapping[str, Any]) -> tuple[bool, int, str]:
+    """Those from which nobody takes anything come first, then the longest, then others by name."""
+    return not queue["paused"], -queue["length"], queue["name"]
 
 
 def _queue(queue: Mapping[str, Any]) -> Row:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_format
 import signal
 import sys
 import time
@@ -18,7 +17,6 @@ from rich.live import Live
 from trioaction.cli import output
 from trioaction.cli.desk import Answer, Desk, operate, run
 from trioaction.cli.overview import Drawing, Glance
-from trioaction.operate.locks import RUNNING, Lock
 
 PAUSE = 1.0
 """Seconds between two looks."""
@@ -43,15 +41,15 @@ async def glance(desk: Desk) -> Glance:
     details = desk.plain(await tasks.details())
     newest = await tasks.failed.page(offset=max(0, details["failed"] - 1), limit=1)
     soonest = (await tasks.delayed.page(limit=1)).jobs
-    blocked, in_all = await _blocked(desk)
+    blocked = await tasks.locks.blocked(limit=LOCKS)
     return Glance(
         at=time.time(),
         namespace=desk.runtime.keys.namespace,
         details=details,
         newest=desk.plain(newest[-1]) if newest else None,
         next=desk.plain(soonest[0]) if soonest else None,
-        blocked=blocked,
-        blocked_in_all=in_all,
+        blocked=[_waited_for(desk.plain(lock)) for lock in blocked.locks],
+        blocked_in_all=blocked.in_all,
     )
 
 
@@ -67,23 +65,15 @@ async def _look_on(desk: Desk, *, json: bool) -> None:
             await trio.sleep(PAUSE)
 
 
-async def _blocked(desk: Desk) -> tuple[list[dict[str, Any]], int]:
-    """Locks for which jobs wait, the first ones, and how many locks there are."""
-    transport, keys = desk.runtime.transport, desk.runtime.keys
-    asked = [("ZRANGE", keys.blocked, 0, LOCKS - 1), ("ZCARD", keys.blocked)]
-    jobs, in_all = await transport.pipeline(asked, retry=True)
-    names = [job.decode("utf-8", "surrogateescape") for job in jobs]
-    lengths = await transport.replies([("LLEN", keys.waiting(name)) for name in names], retry=True)
-    shown = [desk.plain(Lock(RUNNING + name, "running", name, None, None)) for name in names]
-    rows = zip(shown, lengths, strict=True)
-    return [{"job": lock["job"], "waiting": n if isinstance(n, int) else 0} for lock, n in rows], in_all
+def _waited_for(lock: dict[str, Any]) -> dict[str, Any]:
+    return {"job": lock["job"], "waiting": lock["waiting"]}
 
 
 @contextmanager
 def _shower(*, json: bool) -> Generator[Show]:
     """What shows a glance: on the whole terminal, or one after another."""
     if json:
-        yield lambda seen: output.print_lines([json_format.dumps(seen.to_json(), ensure_ascii=False)])
+        yield lambda seen: output.print_json(seen.to_json(), one_line=True)
     elif sys.stdout.isatty():
         console = _console()
         # no thread of rich's: it is drawn when there is something new, and by nobody else

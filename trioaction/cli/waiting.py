@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
@@ -13,9 +14,13 @@ from trioaction.builtin.waiting import JobSelection
 from trioaction.cli import cells, output
 from trioaction.cli.choice import act_on, choose, counted, may, read_ids, read_inputs, told
 from trioaction.cli.desk import Answer, Desk, run
+from trioaction.cli.enqueue import due_of
+from trioaction.cli.progress import printable
 from trioaction.cli.ticker import ticking
-from trioaction.operate.jobs import QueuedJob
-from trioaction.operate.shown import id_of
+from trioaction.errors import MalformedRequest
+from trioaction.operate.jobs import QueuedJob, id_of
+from trioaction.operate.shown import moment
+from trioaction.registry import Registry
 
 Kind = Literal["delayed", "retries"]
 PAGES: dict[Kind, type[Operation]] = {"delayed": Delayed, "retries": Retries}
@@ -79,6 +84,38 @@ def start(kind: Kind, which: Which, *, json: bool) -> int:
         return _Nouns(tasks.retries.jobs, tasks.retries.run_now, tasks.retries.run_all)
 
     return _act(nouns, which, "started", json=json)
+
+
+def move(which: Which, *, later: str | None, at: str | None, json: bool) -> int:
+    """Let delayed jobs wait until another time."""
+    given = {name: text for name, text in (("in", later), ("at", at)) if text is not None}
+    due = due_of(given, time.time())
+    if due is None:
+        raise MalformedRequest("Until when? Give --in or --at", key="at")
+
+    def nouns(desk: Desk) -> _Nouns[Any]:
+        delayed = desk.tasks.delayed
+        return _Nouns(
+            delayed.jobs,
+            lambda job: delayed.reschedule(job, due),
+            lambda where: delayed.reschedule_all(where, due),
+        )
+
+    return _act(nouns, which, "moved", json=json)
+
+
+def times(action: str, *, inputs: str | None, queue: str | None, json: bool) -> int:
+    """Tell when a job with these inputs is due."""
+    given = read_inputs(inputs) or {}
+
+    async def body(desk: Desk) -> Answer:
+        where = queue or _queue_of(action, desk.registry)
+        seconds = await desk.tasks.delayed.times(action, given, where)
+        moments = [moment(second) for second in seconds]
+        notes = [] if moments else [f"No such job of {action} in the queue {where} waits for its time"]
+        return Answer({"times": moments}, [cells.when(one) for one in moments], notes, int(not moments))
+
+    return run(body, json=json)
 
 
 def remove(kind: Kind, which: Which, *, yes: bool, json: bool) -> int:
@@ -153,6 +190,15 @@ def _act(nouns: Callable[[Desk], _Nouns[Any]], which: Which, what: str, *, json:
             return counted(what, await jobs.many(ticker.watching(selection.has)))
 
     return run(body, json=json)
+
+
+def _queue_of(action: str, registry: Registry) -> str:
+    """The action's own queue. Raises MalformedRequest for one that this project has not."""
+    task = registry.get(action).task if action in registry else None
+    if task is None:
+        hint = "is no action of this project that has jobs: give --queue"
+        raise MalformedRequest(printable(f"{action[:100]!r} {hint}"), key="queue")
+    return task.queue
 
 
 def _id_of(job: QueuedJob) -> str:

@@ -6,11 +6,9 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from trioaction.cli.parameters import Action, After, All, Ids, Inputs, Json, Limit, Queue, Yes
+from trioaction.cli.parameters import Action, After, All, At, Ids, In, Inputs, Json, Limit, Queue, Yes
 
-delayed = App(name="delayed", help="Look at jobs that wait for their time, run or remove them.")
-retries = App(name="retries", help="Look at jobs that wait for another attempt, run or remove them.")
-ALL = (delayed, retries)
+delayed, retries = App("delayed"), App("retries")
 
 NodeId = Annotated[str, Parameter(help="An id as `retries node` tells it; the first 6 digits may do.")]
 
@@ -36,6 +34,40 @@ def run_delayed(
     from trioaction.cli.waiting import Which, start  # noqa: PLC0415
 
     return start("delayed", Which(ids, all, action, queue, inputs), json=json)
+
+
+@delayed.command(name="move")
+def move_delayed(
+    *ids: Ids,
+    in_: In = None,
+    at: At = None,
+    all: All = False,
+    action: Action = None,
+    queue: Queue = None,
+    inputs: Inputs = None,
+    json: Json = False,
+) -> int:
+    """Let delayed jobs wait until another time: by ids, or all, or all that fit."""
+    from trioaction.cli.waiting import Which, move  # noqa: PLC0415
+
+    return move(Which(ids, all, action, queue, inputs), later=in_, at=at, json=json)
+
+
+@delayed.command(name="times")
+def times_of_delayed(
+    action: Annotated[str, Parameter(help="The name of its action.")],
+    /,
+    *,
+    inputs: Annotated[
+        str | None, Parameter(name="--json-inputs", help="Its inputs, a JSON object; none if left out.")
+    ] = None,
+    queue: Annotated[str | None, Parameter(help="Its queue, if that is not the action's own.")] = None,
+    json: Json = False,
+) -> int:
+    """Tell when a job with exactly these inputs is due. The exit code is 1 if none waits for its time."""
+    from trioaction.cli.waiting import times  # noqa: PLC0415
+
+    return times(action, inputs=inputs, queue=queue, json=json)
 
 
 @delayed.command(name="remove")

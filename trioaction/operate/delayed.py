@@ -188,8 +188,9 @@ class Delayed:
         Seconds that have jobs and are not in the schedule, so that nobody would ever look there; and notes
         that a job waits at a second at which it does not, which keep node-resque, and actions that are
         ``unique``, from enqueuing it. It looks through all keys of the server in slices, while everything
-        else goes on, so it may take minutes. Nobody calls it but you. A checkpoint; when cancelled, some is
-        mended.
+        else goes on, so it may take minutes; notes of a second with more than 500 jobs stay for the next time
+        if others change that second all the while. Nobody calls it but you. A checkpoint; when cancelled,
+        some is mended.
         """
         return await repair(self._transport, self._keys)
 

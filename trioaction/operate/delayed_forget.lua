@@ -1,11 +1,11 @@
 -- Drops notes that a job waits at a second at which it does not.
 --
 -- KEYS: none; all are made from the namespace.
--- ARGV: namespace, the longest list that is searched ("" for any); then for each note its second and the raw element.
+-- ARGV: namespace, the longest list that is searched; then for each note its second and the raw element.
 -- Returns a text for each: "kept", "dropped", or "long" (nothing was done).
 -- Idempotent.
 -- include: ../resque/keys.lua
-local keys, longest, codes = keys_of(ARGV[1]), tonumber(ARGV[2]) or math.huge, {}
+local keys, longest, codes = keys_of(ARGV[1]), tonumber(ARGV[2]), {}
 
 local function judged(second, raw)
   local list = keys.delayed(second)

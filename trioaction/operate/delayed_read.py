@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from trioaction.operate.jobs import QueuedJob, job_parts
-from trioaction.operate.waiting import PAGE, Place, fields_of, named_queue
+from trioaction.operate.jobs import QueuedJob, fields_of, job_parts
+from trioaction.operate.waiting import PAGE, Place, named_queue
 from trioaction.redis.scripts import Script
 from trioaction.redis.transport import Transport
 from trioaction.resque.keys import Keys

@@ -17,11 +17,12 @@ from trioaction.redis.transport import Transport
 from trioaction.resque.keys import Keys
 from trioaction.resque.queue import chunks
 
-RELIST, FORGET, READ = (
-    Script(__file__, name) for name in ("delayed_relist.lua", "delayed_forget.lua", "delayed_page.lua")
-)
+_FILES = ("delayed_relist.lua", "delayed_forget.lua", "delayed_page.lua", "delayed_cross_out.lua")
+RELIST, FORGET, READ, CROSS_OUT = (Script(__file__, name) for name in _FILES)
 MOST_NOTES, MOST_BYTES = 50_000, 16 * 1024 * 1024
 """Notes about long seconds that are held in memory, to be crossed out while such a second is read once."""
+READS = 3
+"""How often a long second is read for the same notes, if others change it meanwhile."""
 _SECOND = re.compile(rb"delayed:(0|[1-9][0-9]{0,15})")
 
 
@@ -85,9 +86,9 @@ class _Notes:
                 await self._judge(notes)
             left = {key: cursor for key, (cursor, _) in read.items() if cursor != b"0"}
 
-    async def _judge(self, notes: Sequence[_Note], longest: int | None = PAGE) -> None:
+    async def _judge(self, notes: Sequence[_Note]) -> None:
         words = [word for note in notes for word in note]
-        args = (self._keys.namespace, "" if longest is None else longest, *words)
+        args = (self._keys.namespace, PAGE, *words)
         codes = cast("list[bytes]", await FORGET.run(self._transport, (), args, retry=True))
         self._dropped += codes.count(b"dropped")
         for note, code in zip(notes, codes, strict=True):
@@ -104,9 +105,30 @@ class _Notes:
         long, self._held, self._bytes = dict(self._long), 0, 0
         self._long.clear()
         for second, raws in long.items():
+            await self._settle(second, raws)
+
+    async def _settle(self, second: int, raws: set[bytes]) -> None:
+        """Drop the notes of those that are not met in a second that stays as it is while it is read."""
+        mark = await self._drop(second, b"", ())
+        for _ in range(READS):
             await self._read(second, raws)
-            for raw in raws:  # not seen: each is searched for once more, by the script that drops its note
-                await self._judge([_Note(second, raw)], longest=None)
+            found = mark
+            for notes in _batches([_Note(second, raw) for raw in raws]):
+                some = [raw for _, raw in notes]
+                found = await self._drop(second, mark, some)
+                if found != mark:
+                    break
+                raws.difference_update(some)
+            if not raws:
+                return
+            mark = found
+
+    async def _drop(self, second: int, mark: bytes, raws: Sequence[bytes]) -> bytes:
+        """Drop notes if a second has that mark; returns the one that it has."""
+        args = (self._keys.namespace, second, mark, *raws)
+        found, dropped = cast("tuple[bytes, int]", await CROSS_OUT.run(self._transport, (), args, retry=True))
+        self._dropped += dropped
+        return found
 
     async def _read(self, second: int, raws: set[bytes]) -> None:
         index = 0

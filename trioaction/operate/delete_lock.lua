@@ -2,7 +2,7 @@
 --
 -- KEYS: none; all are made from the namespace.
 -- ARGV: namespace, the lock's key without the namespace.
--- Returns 1, or 0 if there is no such lock.
+-- Returns 1, or 0 if nobody has such a lock and nobody waits for it.
 -- Idempotent: what is gone is not deleted again.
 -- include: ../resque/keys.lua
 -- include: ../resque/types.lua
@@ -14,7 +14,7 @@ local deleted = redis.call('DEL', ARGV[1] .. ':' .. lock)
 redis.call('DEL', keys.owner(lock))
 local job = string.match(lock, '^workerslock:(.*)$')
 if job then
-  hand_over(keys, job, touched)
+  if hand_over(keys, job, touched) then deleted = 1 end
   touch_all(keys, touched)
   tell_all(keys, touched)
 end

@@ -6,21 +6,19 @@ taken out by the bytes read, in the script that pushes its job.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
-from pydantic_core import from_json
-
 from trioaction.errors import FieldError, InvalidInput
-from trioaction.operate.jobs import job_parts
+from trioaction.operate.jobs import fields_of, id_of, job_parts
 from trioaction.operate.reading import Entries, check_page, read
 from trioaction.operate.sift import End, Source, Verdict, Words, sift, take
 from trioaction.redis.transport import Transport
 from trioaction.resque.failed import moment_of
 from trioaction.resque.keys import Keys
-from trioaction.resque.payload import payload_of_failed, read_fields
+from trioaction.resque.own_fields import bare
+from trioaction.resque.payload import child_of, payload_of_failed
 from trioaction.resque.queue import check_queue
 
 
@@ -97,7 +95,7 @@ class Failed:
         """
         raws = Entries(self._transport, self._keys.failed.encode(), bytes)
         async for raw in raws:
-            if _id_of(raw) == id:
+            if id_of(raw) == id:
                 return read_failed(raw)
         return None
 
@@ -113,9 +111,10 @@ class Failed:
         """Put a job back at the end of its queue, or of another one, and take its entry off the list.
 
         False, and nothing has happened, if the entry is gone: somebody else has done it. The job's own bytes
-        go back, so it has all of its attempts again; it is the child of no fan-out any more. A checkpoint;
-        when cancelled, or when the connection is lost, late, both may have happened, and never one of them.
-        Raises InvalidInput if the entry has no job in it, or names no queue.
+        go back, so it has all of its attempts again. A child whose end was counted is the child of no fan-out
+        any more; one that others have put here before it had ended still is, so that it is counted once. A
+        checkpoint; when cancelled, or when the connection is lost, late, both may have happened, and never
+        one of them. Raises InvalidInput if the entry has no job in it, or names no queue.
         """
         if queue is not None:
             check_queue(queue)
@@ -158,14 +157,14 @@ class Failed:
 
 def read_failed(raw: bytes) -> FailedJob:
     """Any entry of any producer."""
-    fields = _fields(raw)
+    fields = fields_of(raw)
     payload = fields.get("payload")
     job = cast("dict[str, Any]", payload) if isinstance(payload, dict) else {}
     action, args = job_parts(job)
     lines = fields.get("backtrace")
     return FailedJob(
         raw=raw,
-        id=_id_of(raw),
+        id=id_of(raw),
         queue=_text(job.get("queue")) or _text(fields.get("queue")),
         action=action,
         args=args,
@@ -186,20 +185,18 @@ def _job_of(job: FailedJob, queue: str | None = None) -> Words | None:
     """The queue and the bytes with which a job is tried again."""
     payload = payload_of_failed(job.raw)
     target = queue or job.queue
-    return (target.encode("utf-8", "surrogatepass"), payload) if payload is not None and target else None
+    if payload is None or not target:
+        return None
+    return target.encode("utf-8", "surrogatepass"), payload, _alone(payload)
 
 
-def _fields(raw: bytes) -> dict[str, Any]:
+def _alone(payload: bytes) -> bytes:
+    """A child as the job that it was before; nothing for any other job, and for what is no JSON."""
     try:
-        entry: Any = from_json(raw, allow_inf_nan=False)
+        return b"" if child_of(payload) is None else bare(payload.decode()).encode()
     except ValueError:
-        return read_fields(raw) or {}
-    return cast("dict[str, Any]", entry) if isinstance(entry, dict) else {}
+        return b""
 
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
-
-
-def _id_of(raw: bytes) -> str:
-    return hashlib.sha1(raw, usedforsecurity=False).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -41,12 +42,22 @@ Match = Callable[[QueuedJob], bool]
 
 def read_job(raw: bytes, queue: str) -> QueuedJob:
     """Any element of any producer."""
+    return QueuedJob(raw, queue, *job_parts(fields_of(raw)), child_of(raw))
+
+
+def fields_of(raw: bytes) -> dict[str, Any]:
+    """The members of an element, or of an entry; none if it cannot be read."""
     try:
         element: Any = from_json(raw, allow_inf_nan=False)
     except ValueError:
-        element = read_fields(raw)
-    fields = cast("dict[str, Any]", element) if isinstance(element, dict) else {}
-    return QueuedJob(raw, queue, *job_parts(fields), child_of(raw))
+        return read_fields(raw) or {}
+    return cast("dict[str, Any]", element) if isinstance(element, dict) else {}
+
+
+def id_of(raw: bytes | str) -> str:
+    """By what a job, an entry or a lock is asked for: the SHA-1 of its bytes, as hex digits."""
+    data = raw if isinstance(raw, bytes) else raw.encode("utf-8", "surrogateescape")
+    return hashlib.sha1(data, usedforsecurity=False).hexdigest()
 
 
 def job_parts(fields: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]]:
@@ -57,9 +68,24 @@ def job_parts(fields: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]]:
 
 
 def equal_to(action: str, inputs: Mapping[str, Any] | None = None) -> Match:
-    """Jobs of an action; with ``inputs`` those that have exactly these."""
+    """Jobs of an action; with ``inputs`` those that have exactly these, in any order."""
 
     def is_equal(job: QueuedJob) -> bool:
-        return job.action == action and (inputs is None or job.inputs == dict(inputs))
+        return job.action == action and (inputs is None or same_inputs(inputs, job.inputs))
 
     return is_equal
+
+
+def same_inputs(some: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
+    """Are they equal as JSON, in which true is not 1?"""
+    return dict(some) == dict(others) and _same(some, others)
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Of values that are equal in Python."""
+    if isinstance(one, Mapping):
+        pairs = cast("Mapping[str, Any]", one), cast("Mapping[str, Any]", other)
+        return all(_same(value, pairs[1][key]) for key, value in pairs[0].items())
+    if isinstance(one, list | tuple):
+        return all(map(_same, cast("list[Any]", one), cast("list[Any]", other)))
+    return isinstance(one, bool) == isinstance(other, bool)

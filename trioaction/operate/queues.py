@@ -11,6 +11,7 @@ from typing import cast
 
 from trioaction.errors import FieldError, InvalidInput
 from trioaction.operate.jobs import Match, QueuedJob, read_job
+from trioaction.operate.lines import delete_waiting
 from trioaction.operate.reading import Entries, check_page, read
 from trioaction.operate.sift import Source, Verdict, sift
 from trioaction.redis.scripts import Script
@@ -81,13 +82,15 @@ class Queues:
 
         A checkpoint; cancelled like `delete`.
         """
+        waited = await delete_waiting(self._transport, self._keys, _bytes(queue), _any, None)
         deleted, _ = await sift(self._source(queue), lambda _: ())
         await FORGET.run(self._transport, (), (self._keys.namespace, _bytes(queue)), retry=True)
-        return deleted
+        return waited + deleted
 
     async def delete(self, queue: str, match: Match, *, most: int | None = None) -> int:
         """Delete the jobs of a queue for which ``match`` says yes, the first ``most`` of them; how many.
 
+        Those of its jobs that wait for a lock (see `Locks.waiting`) come first: they have been at the head.
         The others keep their order. A child of a fan-out counts as cancelled there, equal ones of a unique
         job may be enqueued again, and the next run of a recurring action may start. Of jobs that come
         meanwhile some may be deleted, too.
@@ -102,7 +105,12 @@ class Queues:
         def judge(raw: bytes) -> Verdict:
             return () if match(read_job(raw, queue)) else None
 
-        return (await sift(self._source(queue), judge, most=most)).taken
+        # first, since what goes back meanwhile goes from there into the queue
+        deleted = await delete_waiting(self._transport, self._keys, _bytes(queue), match, most)
+        if deleted == most:
+            return deleted
+        rest = None if most is None else most - deleted
+        return deleted + (await sift(self._source(queue), judge, most=rest)).taken
 
     async def pause(self, queue: str) -> bool:
         """Let no worker of trioaction, of any process, take jobs from a queue, until `resume`.
@@ -138,6 +146,10 @@ class Queues:
 
 def _text(name: bytes) -> str:
     return name.decode("utf-8", "surrogateescape")
+
+
+def _any(_job: QueuedJob) -> bool:
+    return True
 
 
 def _bytes(name: str) -> bytes:

@@ -13,6 +13,8 @@ from trioaction.redis.transport import Transport
 SLICE = Script(__file__, "slice.lua")
 PAGE, PAGE_BYTES = 500, 1024 * 1024
 """How much one call reads at most, about: Redis serves nobody else meanwhile."""
+DEEPEST_OFFSET = 2**48
+"""Beyond what any list has; Redis reads no number of any length."""
 FIRST_PAGE = 32
 """Entries, while it is not known how large they are."""
 OVERLAP, OVERLAP_BYTES = 16, 64 * 1024
@@ -60,8 +62,9 @@ def next_size(raws: Sequence[bytes], size: int) -> int:
 
 def check_page(offset: int, limit: int) -> None:
     """Raise InvalidInput for a page that nobody can read at once."""
-    if type(offset) is not int or offset < 0:
-        raise InvalidInput([FieldError("offset", f"a whole number from 0 is wanted, not {offset!r:.50}")])
+    if type(offset) is not int or not 0 <= offset <= DEEPEST_OFFSET:
+        hint = f"a whole number from 0 to {DEEPEST_OFFSET} is wanted, not {offset!r:.50}"
+        raise InvalidInput([FieldError("offset", hint)])
     if type(limit) is not int or not 1 <= limit <= PAGE:
         raise InvalidInput([FieldError("limit", f"1 to {PAGE} are wanted, not {limit!r:.50}")])
 

@@ -45,7 +45,7 @@ _Change = Callable[[Record, int], Record]
 class RecurringState:
     """One schedule of a recurring action; ``name`` is None for the one that the action has by itself.
 
-    ``schedule`` says when: ``0 3 * * * Europe/Zurich``, or ``every 1:00:00``. ``due`` is the next run, None
+    ``schedule`` says when: ``0 3 * * * Europe/Zurich``, or ``every 1 h``. ``due`` is the next run, None
     if no leader has seen the schedule yet, or it is stopped; ``last`` when the last one was due; both in Unix
     seconds. A schedule that only other processes have is not ``known``, and its queue is not either.
     """

@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, cast
+from typing import Literal, NamedTuple, cast
 
 from redis.exceptions import ResponseError
 
 from trioaction.errors import FieldError, InvalidInput
-from trioaction.operate.jobs import QueuedJob, job_parts
+from trioaction.operate.jobs import QueuedJob, fields_of, job_parts
 from trioaction.operate.node_retries import NodeRetries, NodeRetry
 from trioaction.operate.waiting import (
     PAGE,
@@ -25,14 +25,13 @@ from trioaction.operate.waiting import (
     anything,
     check_limit,
     cursor_of,
-    fields_of,
     named_queue,
     place_of,
 )
 from trioaction.redis.scripts import Script
 from trioaction.redis.transport import Transport
 from trioaction.resque.keys import Keys
-from trioaction.resque.payload import ATTEMPT, JOB_ID, child_of
+from trioaction.resque.payload import attempt_of, child_of
 from trioaction.work.schedule import schedule_key
 
 __all__ = ["NodeRetry", "Retries", "RetryJob", "RetryPage"]
@@ -207,25 +206,16 @@ def _guard(job: RetryJob) -> tuple[str, str]:
 
 def _retry_job(raw: bytes, score: str) -> RetryJob:
     fields = fields_of(raw)
-    marks = _marks(fields.get("args"))
-    attempt, id = marks.get(ATTEMPT), marks.get(JOB_ID)
+    job_id, attempt = attempt_of(fields.get("args"))
     return RetryJob(
         raw,
         named_queue(fields),
         *job_parts(fields),
         child_of(raw),
         due=_seconds(score),
-        attempt=attempt if type(attempt) is int and attempt > 0 else None,
-        job_id=id if isinstance(id, str) else None,
+        attempt=attempt,
+        job_id=job_id,
     )
-
-
-def _marks(args: Any) -> dict[str, Any]:
-    """Our fields: in the one argument, or in an object of their own behind the others."""
-    if not isinstance(args, list) or not args:
-        return {}
-    last: Any = cast("list[Any]", args)[-1]
-    return cast("dict[str, Any]", last) if isinstance(last, dict) else {}
 
 
 def _seconds(score: str) -> float:

@@ -6,7 +6,6 @@ this process knows are masked wherever inputs are shown, also in the keys of loc
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
@@ -19,7 +18,7 @@ from pydantic_core import from_json
 from trioaction.log import MASK
 from trioaction.operate.delayed import DelayedJob
 from trioaction.operate.failed import FailedJob
-from trioaction.operate.jobs import QueuedJob
+from trioaction.operate.jobs import QueuedJob, id_of
 from trioaction.operate.locks import Lock
 from trioaction.operate.node_retries import NodeRetry
 from trioaction.operate.queues import QueueState
@@ -30,8 +29,9 @@ from trioaction.operate.workers import Cleaned, WorkerState
 from trioaction.registry import ActionSpec, Registry
 
 Json = dict[str, Any]
-_ODD = re.compile(rb"\\u[dD][89a-fA-F]|\d[eE]\+?\d{3}")
-"""What JavaScript reads and JSON as we write it has not: halves of surrogate pairs, and infinite numbers."""
+_ODD = re.compile(rb"\\u[dD][89a-fA-F]|\d[eE]|\d{309}")
+"""What there is in all that JavaScript reads and JSON as we write it has not: halves of surrogate pairs, and
+numbers that are infinite, which have an exponent or more than 308 digits."""
 
 
 def to_json(shown: object, registry: Registry) -> Json:
@@ -55,12 +55,6 @@ def moment(seconds: float | None) -> str | None:
 def printable(text: str) -> str:
     """A name out of Redis; bytes in it that are no UTF-8 become ``\\udc..``, since JSON has none."""
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-def id_of(raw: bytes | str) -> str:
-    """By what a job, an entry or a lock is asked for: the SHA-1 of its bytes, as hex digits."""
-    data = raw if isinstance(raw, bytes) else raw.encode("utf-8", "surrogateescape")
-    return hashlib.sha1(data, usedforsecurity=False).hexdigest()
 
 
 def _queue(state: QueueState, _registry: Registry) -> Json:
@@ -118,14 +112,16 @@ def _node_retry(retry: NodeRetry, registry: Registry) -> Json:
         "attempts": retry.attempts,
         "ttl": retry.ttl,
         "failure": failure
-        and {
-            "queue": failure.queue,
-            "action": failure.action,
-            "args": _args(failure.action, failure.args, registry),
-            "error": failure.error,
-            "backtrace": list(failure.backtrace),
-            "failedAt": failure.failed_at,
-        },
+        and _writable(
+            {
+                "queue": failure.queue,
+                "action": failure.action,
+                "args": _args(failure.action, failure.args, registry),
+                "error": failure.error,
+                "backtrace": list(failure.backtrace),
+                "failedAt": failure.failed_at,
+            }
+        ),
     }
 
 

@@ -11,6 +11,7 @@ the list is put back by who wants to look through it next, or by the leader.
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -45,7 +46,7 @@ MOST = 250
 """How many one call takes: with all that their ends do, some 3 ms."""
 
 Words = tuple[Argument, ...]
-End = Literal["forget", "retry", "delete"]
+End = Literal["forget", "retry", "delete", "delete_waiting"]
 """What becomes of an entry that is taken, as ``taken.lua`` has it."""
 Verdict = Words | Literal["odd"] | None
 Judge = Callable[[bytes], Verdict]
@@ -119,14 +120,29 @@ async def sift(source: Source, judge: Judge, *, most: int | None = None, in_orde
     return Sifted(first.taken + second.taken, second.odd)
 
 
+async def sift_in_place(source: Source, judge: Judge, *, most: int | None = None) -> int:
+    """As `sift`, also when cancelled, for a list that others must always find whole; returns how many.
+
+    For every entry that is taken Redis looks at those in front of it that stay.
+    """
+    taken = 0
+    while True:
+        walk = _InPlace(source, judge, None if most is None else most - taken, dear=math.inf)
+        is_done = await walk.run()
+        taken += walk.taken
+        if is_done:
+            return taken
+
+
 class _InPlace:
     """Looks from the head on and takes what is wanted where it is, as long as that is not too dear."""
 
-    def __init__(self, source: Source, judge: Judge, most: int | None) -> None:
+    def __init__(self, source: Source, judge: Judge, most: int | None, *, dear: float = DEAR) -> None:
         self.taken = self.odd = 0
         self._source = source
         self._judge = judge
         self._most = most
+        self._dear = dear
         self._total = self._looked = self._kept = self._looks = 0
         self._size = FIRST_PAGE
         self._seen: Sequence[bytes] = ()
@@ -160,7 +176,7 @@ class _InPlace:
         chosen = _chosen(verdicts)[: None if self._most is None else self._most - self.taken]
         distance = min(self._kept, self._total - self._looked)
         self._looks += distance * len(chosen)
-        if self._looks > DEAR * self._total:
+        if self._looks > self._dear * self._total:
             return False
         done = await self._take(chosen, distance, len(fresh))
         moved = self._kept > 0 and _GONE in done

@@ -34,15 +34,20 @@ local function destination(keys, pass, raw)
   return queue
 end
 
--- What pointed to a job that has left its second: an equal one there needs its note still, and others need the second.
-local function forget_place(keys, second, raw)
+-- Takes a job out of its second, and what pointed to it: an equal one there needs its note still, and others need the second.
+-- How many were there, 2 at most; nil if the key is no list. A long list is gone through once: both are taken out of it, and the
+-- equal one goes to its end.
+local function leave_second(keys, second, raw)
   local list = keys.delayed(second)
-  if redis.call('EXISTS', list) == 0 then
-    redis.call('ZREM', keys.schedule, second)
-  elseif redis.call('LPOS', list, raw) then
-    return
+  local removed = redis.pcall('LREM', list, 2, raw)
+  if type(removed) == 'table' then return nil end
+  if removed == 2 then
+    redis.call('RPUSH', list, raw)
+  elseif removed == 1 then
+    if redis.call('EXISTS', list) == 0 then redis.call('ZREM', keys.schedule, second) end
+    redis.pcall('SREM', keys.timestamps(raw), 'delayed:' .. second) -- another's key of another type must not stop the rest
   end
-  redis.pcall('SREM', keys.timestamps(raw), 'delayed:' .. second) -- another's key of another type must not stop the rest
+  return removed
 end
 
 local function put_at(keys, pass, second, raw)
@@ -70,10 +75,9 @@ local function take_delayed(keys, pass, second, raw)
   local problem, queue = obstacle(keys, pass)
   if not problem and pass.how == 'run' then queue, problem = destination(keys, pass, raw) end
   if problem then return problem end
-  local removed = redis.pcall('LREM', keys.delayed(second), 1, raw)
-  if type(removed) == 'table' then return 'WRONGTYPE ' .. keys.delayed(second) .. ' is no list' end
-  if removed == 0 then return 'gone' end
-  forget_place(keys, second, raw)
+  local left = leave_second(keys, second, raw)
+  if not left then return 'WRONGTYPE ' .. keys.delayed(second) .. ' is no list' end
+  if left == 0 then return 'gone' end
   place(keys, pass, queue, raw)
   return 'taken'
 end

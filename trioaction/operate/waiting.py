@@ -6,10 +6,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar, cast
 
-from pydantic_core import from_json
-
 from trioaction.errors import FieldError, InvalidInput
-from trioaction.resque.payload import read_fields
 
 PAGE = 500
 """Jobs that one call reads at most: Redis serves nobody else meanwhile."""
@@ -22,15 +19,6 @@ Place = tuple[str, int]
 """A time as Redis has it, and how many jobs of that time come before."""
 Where = Callable[[T], bool]
 """Is this one of the jobs that are meant? It must not depend on anything but the job."""
-
-
-def fields_of(raw: bytes) -> dict[str, Any]:
-    """The members of an element; none if it cannot be read."""
-    try:
-        element: Any = from_json(raw, allow_inf_nan=False)
-    except ValueError:
-        return read_fields(raw) or {}
-    return cast("dict[str, Any]", element) if isinstance(element, dict) else {}
 
 
 def named_queue(fields: Mapping[str, Any]) -> str:
