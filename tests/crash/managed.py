@@ -70,6 +70,21 @@ async def _locked(it: Living) -> None:
     it.journal.patient = False
 
 
+async def _crossed_out(it: Living) -> None:
+    """Jobs that wait for one that runs are deleted by an operator; what he does not come to runs."""
+    await it.accept(it.actions.enqueue(ALONE, {"key": "lane one", "waits": True}), "lane one")
+    await until(lambda: it.journal.began["lane one"] > 0 or it.line.cut.is_set())
+    keys = ("lane two", "lane three")
+    it.journal.unknown.update(keys)
+    for key in keys:
+        await _try(it.actions.enqueue(ALONE, {"key": key}))
+    if it.journal.began["lane one"]:
+        await until(lambda: it.line.count("begin", "Admission._patiently") > 2 or it.line.cut.is_set())
+    for key in keys:
+        await _try(it.tasks.queues.delete(QUEUE, lambda job, key=key: job.inputs.get("key") == key))
+    it.journal.patient = False
+
+
 async def _unique(it: Living) -> None:
     """Jobs of which one is enough: at once, several, and later."""
     await it.accept(it.actions.enqueue(SOLO, {"key": "solo"}), "solo")
@@ -124,6 +139,7 @@ async def _try(request: Awaitable[object]) -> None:
 
 LIVES = (
     Life(name="locked", script=_locked, settings={"concurrency": 3}),
+    Life(name="crossed out", script=_crossed_out, settings={"concurrency": 3}),
     Life(name="unique", script=_unique),
     Life(
         name="operating",

@@ -46,14 +46,17 @@ OF_ONE_STEP = {
         "retries_take",
         "delete_lock",
     ),
-    *("run_now", "swap_record", "delayed_cross_out"),
+    *("run_now", "swap_record"),
 }
 """Scripts that an operator's process runs, and after which it owes nothing: they read, or all is done."""
 NOT_HERE = {
     *("relabel", "list_again", "strike_worker", "forget_worker"),
 }
 """Scripts whose circumstances no life of these has; their own tests send them again, and in between."""
-UNCERTAIN = ("Admission.renew", "Doorbell.", "FanOuts.run > Doorbell.")
+UNCERTAIN = (
+    *("Admission.renew", "Doorbell.", "FanOuts.run > Doorbell."),
+    "Shift._dispatch > Shift._look_for_cancelled",  # if a child runs just when the doorbell is armed
+)
 """Who sends commands that come or not, as it happens."""
 
 

@@ -106,7 +106,7 @@ MEANWHILE = st.sampled_from(
         *["follow", "register"] * 3,
         *["watch"] * 3,
         *["note"] * 2,
-        *["wake", "ask", "node", "due", "sieve", "solo"] * 2,
+        *["wake", "ask", "node", "due", "sieve", "solo", "line"] * 2,
         "close",
         "cancel",
         "die",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine.model_due import Due
-from engine.model_record import CANCELLED, queue_of
+from engine.model_record import CANCELLED, Record, queue_of
 from engine.model_records import Run, child_of
 from engine.model_unique import parts_of
 
@@ -15,8 +15,8 @@ from trioaction.resque.keys import Keys
 from trioaction.resque.payload import action_of
 from trioaction.work.schedule import Recurrence
 
-Words = tuple[str, bytes]
-"""The queue and the bytes with which a failed job is tried again."""
+Words = tuple[str, bytes, bytes]
+"""The queue and the bytes with which a failed job is tried again; those of a child also as nobody's."""
 TAKEN, GONE, HOMELESS, WRONG = "taken", "gone", "homeless", "wrongtype"
 _JOB_ID = re.compile(rb'"_jobId":"([^"\\]+)"')
 
@@ -86,8 +86,9 @@ class Operated(Due):
 
     def _end(self, run: Run, name: str, what: str, raw: bytes, words: Words | None) -> None:
         if words is not None:
+            queue, job, bare = words
             self.jobs += 1
-            self.place(words[0], [words[1]])
+            self.place(queue, [job if not bare or self._is_awaited(job) else bare])
         if what != "delete":
             return
         self._drop_child(run, raw)
@@ -99,6 +100,26 @@ class Operated(Due):
         job_id = _JOB_ID.search(raw)
         if job_id:
             self.free_guard(action, job_id[1].decode(), None)
+
+    def _is_awaited(self, raw: bytes) -> bool:
+        id, index = child_of(raw) or ("", 0)
+        record = self.record(id)
+        return isinstance(record, Record) and index < record.hwm and index not in record.done
+
+    def take_waiting(self, job: str, entries: Sequence[tuple[str, bytes]]) -> list[int] | None:
+        """Delete jobs that wait for a lock: 1 for what was taken, 0 for what is gone."""
+        if not self.fits(self.keys.waiting(job)):
+            return None
+        run, done, line = Run(), list[int](), self.waiting.get(job, [])
+        for queue, raw in entries:
+            done.append(int((queue, raw) in line))
+            if done[-1]:
+                line.remove((queue, raw))
+                self._end(run, f"queue:{queue}", "delete", raw, None)
+            if done[-1] and not line and self.fits(self.keys.blocked):
+                self.blocked.pop(job, None)
+        self.settle(run)
+        return done
 
     def _drop_child(self, run: Run, raw: bytes) -> None:
         id, index = child_of(raw) or ("", 0)
@@ -284,9 +305,9 @@ class Operated(Due):
         there, run = job in self.locks or not self.fits(self.keys.job_lock(job)), Run()
         self.free_for_all(job, lapses=True)
         self.planted.discard(self.keys.job_lock(job))
-        self.hand_over(job, run)
+        went = self.hand_over(job, run)
         self.settle(run)
-        return there
+        return there or went
 
     def run_now(self, one: Recurrence, raw: bytes, job_id: str, ttl: int) -> str:
         """Start a run of a schedule, unless one is under way."""

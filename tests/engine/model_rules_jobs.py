@@ -47,7 +47,7 @@ class JobRules(Stage):
 
     def pushed(self, queue: str, kinds: list[int]) -> None:
         """Unless a key is in the way."""
-        if not self.world.fits(self.keys.queue(queue), self.keys.queues):
+        if not kinds or not self.world.fits(self.keys.queue(queue), self.keys.queues):
             return
         raws = [self.element(queue, kind) for kind in kinds]
         self.wire.send("SADD", self.keys.queues, queue)

@@ -142,11 +142,14 @@ class LockRules(DamageRules):
             del self.world.handed[job]
             self.wire.send("DEL", self.keys.handed(job))
         if data.draw(st.booleans()):
-            job = data.draw(st.sampled_from(NODES))
-            if self.world.take_for_another(job):
-                self.wire.send("SET", self.keys.job_lock(job), "1700000000", "EX", 3600)
+            self.taken_by_another(data.draw(st.sampled_from(NODES)))
         elif self.world.locks:
             self.freed(data.draw(st.sampled_from(sorted(self.world.locks))), lapses=lapses)
+
+    def taken_by_another(self, job: str) -> None:
+        """If nobody has it."""
+        if self.world.take_for_another(job):
+            self.wire.send("SET", self.keys.job_lock(job), "1700000000", "EX", 3600)
 
     def freed(self, job: str, *, lapses: bool) -> None:
         """Nobody has it any more."""

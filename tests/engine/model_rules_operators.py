@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from engine.model_member import DATA, DELETE_LOCK, MOST_JOBS, QUEUES, RECURRENCES, SELDOM, SOLO
+from engine.model_member import DATA, DELETE_LOCK, MOST_JOBS, NODES, QUEUES, RECURRENCES, SELDOM, SOLO
 from engine.model_operate import WRONG, Words
+from engine.model_process import child
 from engine.model_rules_work import WorkRules
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
@@ -66,7 +67,9 @@ class OperatorRules(WorkRules):
         """How an entry of a list is tried again; None if it is not."""
         if name != "failed":
             return None
-        return "r", encode("test:job", "r", {"n": self.number()})
+        number = self.number()
+        bare = encode("test:job", "r", {"n": number})
+        return ("r", child(number % 7, self.ids[-1], "r"), bare) if number % 3 == 0 else ("r", bare, b"")
 
     @rule(data=DATA, name=st.sampled_from(LISTS), twice=st.booleans(), retries=st.booleans())
     def take(self, data: st.DataObject, name: str, twice: bool, retries: bool) -> None:
@@ -77,11 +80,31 @@ class OperatorRules(WorkRules):
         raws = [data.draw(st.sampled_from(there)) for _ in range(1 + twice)]
         what = "delete" if name != "failed" else "retry" if retries else "forget"
         entries = [(raw, self.retried(name) if what == "retry" else None) for raw in raws]
-        words = [word for raw, end in entries for word in (raw, *((*end, "") if end else ()))]
+        words = [word for raw, end in entries for word in (raw, *(end or ()))]
         told = self.asked(sift.TAKE, name, 1, "", "", what, *words)
         expected = self.world.take_from(name, what, entries)
         is_aside = self.world.is_aside(name)
         assert told == ([b"wrongtype"] if expected is None else [b"ok", expected, is_aside])
+
+    def lined_up(self, data: st.DataObject) -> None:
+        """Jobs that need one lock; those that wait for it are deleted, or it is taken away."""
+        lines = sorted(job for job, line in self.world.waiting.items() if line)
+        if not lines:
+            self.taken_by_another(NODES[0])
+            self.pushed("q", [6, 6, 6] if self.world.jobs < MOST_JOBS else [])
+        elif data.draw(SELDOM):
+            self.deleted_lock(data.draw(st.sampled_from(lines)), running=True)
+        else:
+            self.taken_waiting(data, data.draw(st.sampled_from(lines)), twice=data.draw(st.booleans()))
+
+    def taken_waiting(self, data: st.DataObject, job: str, *, twice: bool) -> None:
+        """Some jobs that wait for a lock, as far as they are there."""
+        entries = [data.draw(st.sampled_from(self.world.waiting[job])) for _ in range(1 + twice)]
+        words = [f"{len(queue)} {queue}".encode() + raw for queue, raw in entries]
+        name = self.keys.waiting(job).removeprefix(f"{self.keys.namespace}:")
+        told = self.asked(sift.TAKE, name, 1, "", "", "delete_waiting", *words)
+        expected = self.world.take_waiting(job, entries)
+        assert told == ([b"wrongtype"] if expected is None else [b"ok", expected, 0])
 
     @rule(name=st.sampled_from(LISTS), token=TOKENS)
     def set_aside(self, name: str, token: str) -> None:
@@ -122,7 +145,7 @@ class OperatorRules(WorkRules):
             for is_taken in takes[:left]
         ]
         letters = "".join("t" if is_taken else "s" for is_taken, _ in verdicts)
-        words = [word for _, end in verdicts for word in ((*end, "") if end else ())]
+        words = [word for _, end in verdicts for word in end or ()]
         told = self.asked(sift.SIFT, name, token, SIEVE, what, left + late, end, letters, *words)
         code, *numbers = self.world.sift(name, token, SIEVE, what, left + late, end, verdicts)
         assert told == ([b"ok", *numbers] if code == "ok" else [code.encode()])
@@ -184,6 +207,9 @@ class OperatorRules(WorkRules):
     def delete_lock(self, data: st.DataObject, running: bool) -> None:
         """An operator takes a lock away."""
         held = self.world.locks if running else self.world.queue_locks
-        job = data.draw(st.sampled_from([*sorted(held), f"{SOLO.action}:q:[]"]))
+        self.deleted_lock(data.draw(st.sampled_from([*sorted(held), f"{SOLO.action}:q:[]"])), running=running)
+
+    def deleted_lock(self, job: str, *, running: bool) -> None:
+        """Whoever has it."""
         told = self.asked(DELETE_LOCK, f"{'workerslock' if running else 'lock'}:{job}")
         assert told == self.world.delete_lock(job, running=running)

@@ -106,6 +106,8 @@ class WorkRules(LockRules):
             self.enqueued_unique("q", [0, 1], None)
         elif kind == "sieve":
             self.looked_through(data)
+        elif kind == "line":
+            self.lined_up(data)
 
     def all_is_due(self, seconds: int) -> None:
         """It is later, and every process looks for jobs that are due: one of them may lead."""
@@ -116,6 +118,10 @@ class WorkRules(LockRules):
 
     def looked_through(self, data: st.DataObject) -> None:
         """An operator goes on with looking through a list."""
+        raise NotImplementedError
+
+    def lined_up(self, data: st.DataObject) -> None:
+        """Jobs that need one lock, and an operator who looks at those that wait."""
         raise NotImplementedError
 
     work_1 = work_2 = work_3 = work_4 = work_5 = work_6 = work_7 = work  # or nothing much would happen

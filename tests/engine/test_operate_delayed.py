@@ -171,6 +171,7 @@ async def test_what_equal_jobs_and_others_need_stays(redis_url: str, namespace: 
         job, *_ = (await it.delayed.page()).jobs
         assert await it.delayed.delete(job)
         assert await it.notes(element(1)) == {b"delayed:%d" % THEN, b"delayed:%d" % (THEN + 1)}
+        assert await it.all() == [(THEN, element(2)), (THEN, element(1)), (THEN + 1, element(1))]
         assert await it.delayed.delete(job)
         assert await it.notes(element(1)) == {b"delayed:%d" % (THEN + 1)}
         assert not await it.delayed.delete(job)

@@ -88,7 +88,7 @@ async def operated(redis_url: str, namespace: str) -> AsyncGenerator[Operated]:
 
 def state(name: str | None = None, **about: object) -> RecurringState:
     """The schedule ``name`` of the report, before anybody has looked."""
-    words = {"schedule": "every 1:00:00", "queue": "reports"}
+    words = {"schedule": "every 1 h", "queue": "reports"}
     if name is not None:
         words = {"schedule": "0 3 * * * UTC", "queue": "slow"}
     times = {"due": None, "last": None, "running": False, "stopped": False, "known": True}

@@ -25,6 +25,7 @@ from engine.unique import (
     actions_over,
     everything,
     open_producer,
+    scripts_run,
 )
 from engine.unique import queue_of as queued
 from hypothesis import given
@@ -52,12 +53,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def inputs_in(fleet: Registrar, queue: str = "q") -> list[Any]:
     return [decode(raw).inputs for raw in await queued(fleet, queue)]
-
-
-async def calls(fleet: Registrar) -> int:
-    """How many scripts the server has run."""
-    found = str(await fleet.transport.call("INFO", "commandstats"))
-    return int(found.partition("cmdstat_evalsha:calls=")[2].partition(",")[0])
 
 
 def lock_of(fleet: Registrar, job: str = JOB) -> str:
@@ -233,9 +228,9 @@ async def test_a_full_redis_refuses_a_job_without_a_trace(valkey_binary: Path) -
 async def test_of_many_those_that_are_not_refused_are_counted(redis_url: str, namespace: str) -> None:
     async with open_producer(redis_url, namespace) as (fleet, actions):
         await actions.enqueue(Queued.name, {"n": 1})
-        numbers, before = [number % 1250 for number in range(2 * 1250)], await calls(fleet)
+        numbers, before = [number % 1250 for number in range(2 * 1250)], await scripts_run(fleet)
         assert await actions.enqueue_many(Queued.name, [{"n": n} for n in numbers]) == 1249
-        assert await calls(fleet) - before == 2500 / MOST_UNIQUE
+        assert await scripts_run(fleet) - before == 2500 / MOST_UNIQUE
         assert [one["n"] for one in await inputs_in(fleet)] == [1, 0, *range(2, 1250)]
 
 

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 import pytest
 from engine.fan_outs import Registrar
-from engine.unique import FAR, USER, Both, Brief, Delayed, Queued, everything, open_producer
+from engine.unique import (
+    FAR,
+    USER,
+    Both,
+    Brief,
+    Delayed,
+    Queued,
+    everything,
+    open_producer,
+    scripts_run,
+)
 from engine.unique import queue_of as queued
 
 from trioaction.resque.payload import encode
 
 NOW = 1_795_000_000
+ARGS = '[{"userId":"1"}]'
 
 
 @pytest.fixture
@@ -131,20 +143,51 @@ async def test_a_job_that_waits_is_found_among_stale_seconds(redis_url: str, nam
 async def test_a_hundred_seconds_are_looked_at_in_one_call(redis_url: str, namespace: str) -> None:
     async with open_producer(redis_url, namespace) as (fleet, actions):
         timestamps = fleet.keys.timestamps(encode(Both.name, "q", USER).decode())
-        await fleet.transport.call("SADD", timestamps, *(f"delayed:{second}" for second in range(1, 242)))
-        told = [(await actions.enqueue(Both.name, USER)).enqueued for _ in range(3)]
-        assert told == [False, False, True]  # but then it does go
+        for creates in (actions.enqueue, partial(actions.enqueue_at, FAR)):
+            stale = (f"delayed:{second}" for second in range(1, 242))
+            await fleet.transport.call("SADD", timestamps, *stale)
+            before = await scripts_run(fleet)
+            assert (await creates(Both.name, USER)).enqueued
+            assert await scripts_run(fleet) - before == 3
+            await fleet.transport.call("DEL", fleet.keys.queue_lock(f"{Both.name}:q:{ARGS}"))
 
 
 async def test_all_jobs_of_a_call_share_that(redis_url: str, namespace: str) -> None:
     async with open_producer(redis_url, namespace) as (fleet, actions):
-        jobs = [{"n": number} for number in range(2)]
+        jobs = [{"n": number} for number in range(5)]
         for inputs in jobs:
             timestamps = fleet.keys.timestamps(encode(Both.name, "q", inputs).decode())
             await fleet.transport.call("SADD", timestamps, *(f"delayed:{second}" for second in range(1, 61)))
-        assert await actions.enqueue_many(Both.name, jobs) == 1
-        assert await actions.enqueue_many(Both.name, jobs) == 1
-        assert await queued(fleet) == [encode(Both.name, "q", inputs) for inputs in jobs]
+        await node_puts_off(fleet, FAR, encode(Both.name, "q", jobs[3]))
+        before = await scripts_run(fleet)
+        assert await actions.enqueue_many(Both.name, [*jobs, jobs[0]]) == 4
+        assert 3 <= await scripts_run(fleet) - before <= 5  # two of them find a job in each
+        assert await queued(fleet) == [encode(Both.name, "q", jobs[n]) for n in (0, 1, 2, 4)]
+
+
+async def test_large_jobs_that_begin_alike_take_more_calls(redis_url: str, namespace: str) -> None:
+    """To compare all of them in one call would hold Redis up."""
+    async with open_producer(redis_url, namespace) as (fleet, actions):
+        long = "x" * 40_000
+        jobs = [{"text": f"{long}{number}"} for number in range(6)]
+        others = [encode(Delayed.name, "q", {"text": f"{long}{number}"}) for number in range(6, 9)] * 50
+        await fleet.transport.call("RPUSH", fleet.keys.delayed(FAR), *others)
+        for inputs in jobs:
+            timestamps = fleet.keys.timestamps(encode(Delayed.name, "q", inputs).decode())
+            await fleet.transport.call("SADD", timestamps, f"delayed:{FAR}")
+        before = await scripts_run(fleet)
+        assert await actions.enqueue_many(Delayed.name, jobs) == len(jobs)
+        assert await scripts_run(fleet) - before == 3  # 6 MB are compared for each
+
+
+@pytest.mark.parametrize("size", [100_000, 500_000])
+async def test_of_large_jobs_fewer_are_looked_at(redis_url: str, namespace: str, size: int) -> None:
+    async with open_producer(redis_url, namespace) as (fleet, actions):
+        inputs = {"text": "x" * size}
+        element = encode(Delayed.name, "q", inputs)
+        await fleet.transport.call("SADD", fleet.keys.timestamps(element.decode()), f"delayed:{FAR}")
+        await fleet.transport.call("RPUSH", fleet.keys.delayed(FAR), *["another"] * 40)
+        assert (await actions.enqueue(Delayed.name, inputs)).enqueued is (size == 100_000)
 
 
 @pytest.mark.parametrize("others", [300, 500, 501])

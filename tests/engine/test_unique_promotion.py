@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from engine.fan_outs import ID
 from engine.fleet import Fleet, open_fleet
+from engine.pools import working
+from engine.test_job_locks import Gate
 from engine.test_scheduler import open_schedulers, queue_holds
 from engine.unique import REGISTRY, USER, Both, Brief, Delayed, Plain, Queued, Slow
 from polling import until
@@ -19,6 +21,7 @@ from private_server import open_private_server
 from structlog.testing import capture_logs
 
 from trioaction.events import Events
+from trioaction.registry import registry_of
 from trioaction.resque.delayed import delay
 from trioaction.resque.payload import Child, encode
 from trioaction.resque.unique import uniques
@@ -182,6 +185,34 @@ async def test_a_job_that_is_tried_again_is_never_dropped(redis_url: str, namesp
         await fleet.transport.call("ZADD", fleet.keys.retry, NOW * 1000, job(Queued))
         await promotion.retries(ME, NOW)
         assert await queued(fleet) == [job(Queued)]
+
+
+OTHER_TEXTS = {
+    "escaped": b'{"userId":"caf\\u00e9"}',
+    "a float": b'{"userId":"1","n":1.0}',
+    "a slash": b'{"userId":"a\\/b"}',
+    "an order of its own": b'{"userId":"1","2":1}',
+    "as we write it": b'{"userId":"1"}',
+}
+
+
+@pytest.mark.parametrize("case", OTHER_TEXTS)
+async def test_a_job_in_another_text_keeps_none_out_when_it_has_run(
+    redis_url: str, namespace: str, case: str
+) -> None:
+    """Another producer's, of which the leader sees the text alone and the pool what it means."""
+    gate = Gate(None, unique=True)
+    gate.let(2)
+    async with working(redis_url, namespace, gate.action) as it:
+        fleet = it.fleet
+        await fleet.transport.call("SET", fleet.keys.resque_leader, ME)
+        unique = uniques(registry_of([gate.action])).values()
+        promotion = Promotion(fleet.transport, fleet.keys, lease_ms=30_000, unique=unique)
+        for ran in (1, 2):
+            await put_off(fleet, NOW, b'{"class":"one","queue":"q","args":[%s]}' % OTHER_TEXTS[case])
+            await promotion.delayed(ME, NOW)
+            await until(lambda ran=ran: it.tally.processed == ran)
+            assert not [key for key in await fleet.all_keys() if ":lock:" in key]
 
 
 async def test_a_full_redis_still_moves_unique_jobs(valkey_binary: Path) -> None:

@@ -92,3 +92,11 @@ async def everything(fleet: Registrar) -> dict[str, Any]:
 async def queue_of(fleet: Registrar, queue: str = "q") -> list[bytes]:
     """The jobs of a queue."""
     return await fleet.list(fleet.keys.queue(queue))
+
+
+async def scripts_run(fleet: Registrar) -> int:
+    """How many scripts the server has run, without those that it did not have yet."""
+    found = str(await fleet.transport.call("INFO", "commandstats"))
+    told = found.partition("cmdstat_evalsha:")[2].partition("\\r")[0]
+    counts = dict(pair.split("=") for pair in told.split(",") if pair)
+    return int(counts.get("calls", 0)) - int(counts.get("failed_calls", 0))

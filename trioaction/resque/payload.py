@@ -161,8 +161,8 @@ def decode(raw: bytes, positional: Positional | None = None) -> Job:
     if first and len(values) == 1 and not any(key[:1] == "_" for key in first):
         return Job(action, first, expires_at=expires_at)
     inputs = _inputs(action, arguments(values), positional)
-    job_id, attempt = _attempt(values)
-    return Job(action, inputs, _child(first), job_id, attempt, expires_at)
+    job_id, attempt = attempt_of(values)
+    return Job(action, inputs, _child(first), job_id, attempt or 1, expires_at)
 
 
 def _fields(raw: bytes) -> dict[str, Any]:
@@ -224,14 +224,15 @@ def _first(args: Sequence[Any]) -> dict[str, Any]:
     return cast("dict[str, Any]", args[0]) if args and isinstance(args[0], dict) else {}
 
 
-def _attempt(args: Sequence[Any]) -> tuple[str | None, int]:
-    """The id and the number of the attempt."""
-    last = args[-1] if args else None
-    ours = last if is_own(last) else _first(args)
+def attempt_of(args: Any) -> tuple[str | None, int | None]:
+    """A job's id and the number of the attempt, from its arguments as they are; None for what is missing."""
+    values = cast("list[Any]", args) if isinstance(args, list) else []
+    last = values[-1] if values else None
+    ours = last if is_own(last) else _first(values)
     job_id, attempt = ours.get(JOB_ID), ours.get(ATTEMPT)
     return (
         job_id if isinstance(job_id, str) else None,
-        attempt if type(attempt) is int and attempt > 0 else 1,
+        attempt if type(attempt) is int and attempt > 0 else None,
     )
 
 

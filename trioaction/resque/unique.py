@@ -20,6 +20,7 @@ MOST_UNIQUE = 250
 """Jobs of one call, which looks for an equal one of each."""
 LOCK = 3600
 """Seconds for which a job keeps equal ones out of its queue at most, as in node-resque."""
+_ASK_AGAIN = -1
 _MARGIN = 60
 _NOTED = 7 * 24 * 3600
 """Seconds after its time for which a job is still found that nobody has moved."""
@@ -53,12 +54,14 @@ async def push_unique(
 ) -> list[bool]:
     """Enqueue those jobs of an action, at most 250 or 1 MiB of them, that are not refused; which are they?
 
-    A checkpoint; when cancelled, or when the connection is lost, late, they may be enqueued. Raises a
-    ``ResponseError`` (WRONGTYPE) that names the key, and then nothing was written.
+    A checkpoint; when cancelled, or when the connection is lost, late, they may be enqueued, or the first
+    ones. Raises a ``ResponseError`` (WRONGTYPE) that names the key, and then nothing was written.
     """
     terms = (math.floor(now + 0.5), unique.hold, "1" if unique.delayed else "", queue)
-    args = (keys.namespace, *terms, _head(unique, queue), *elements)
-    told = cast("list[int]", await ENQUEUE.run(transport, (), args))
+    told: list[int] = []
+    while len(told) < len(elements):
+        args = (keys.namespace, *terms, _head(unique, queue), *elements[len(told) :])
+        told += cast("list[int]", await ENQUEUE.run(transport, (), args))
     return [one == 1 for one in told]
 
 
@@ -72,7 +75,9 @@ async def delay_unique(
     second = max(0, second)  # as for those that are not unique
     noted = max(0, second - math.floor(now)) + _NOTED
     args = (keys.namespace, second, element, _head(unique, queue), noted)
-    return await DELAY.run(transport, (), args) == 1
+    while (told := cast("int", await DELAY.run(transport, (), args))) == _ASK_AGAIN:
+        pass  # notes of jobs that are gone were in the way, and each call drops some
+    return told == 1
 
 
 def _head(unique: Unique, queue: str) -> str:

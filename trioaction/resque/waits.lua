@@ -1,25 +1,35 @@
--- Whether an equal job waits for its time: node-resque's DelayQueueLock, but asked of the lists themselves, since the sets that tell
--- of them may have members that are stale. `looks` is what one call has looked at, and found stale.
-local MOST_LOOKS = 100 -- in one call
-local FROM_EACH_END = 250 -- elements; a longer list is not looked at whole, and its set is believed
+-- Whether an equal job waits for its time: node-resque's DelayQueueLock, but asked of the lists themselves, since the sets that
+-- tell of them may have members that are stale. One call looks at so much only; what it does not come to, the next one is asked.
+local MOST_LOOKS = 100
+local MOST_BYTES = 8 * 1024 * 1024 -- compared, if all elements begin alike: some ms
+local FROM_EACH_END = 250 -- elements, or as many as these bytes; a longer list is not looked at whole, and its set is believed
 
-local function is_in(list, raw)
-  if not fits(list, 'list') then return false end
-  if redis.call('LPOS', list, raw, 'MAXLEN', FROM_EACH_END) then return true end
-  if redis.call('LPOS', list, raw, 'RANK', -1, 'MAXLEN', FROM_EACH_END) then return true end
-  return redis.call('LLEN', list) > 2 * FROM_EACH_END
+-- What this call may look at still, and what it found stale.
+local function looks_of()
+  return {left = MOST_LOOKS, bytes = MOST_BYTES, stale = {}}
 end
 
+local function is_in(looks, list, raw)
+  if not fits(list, 'list') then return false end
+  local length, reach = redis.call('LLEN', list), math.min(FROM_EACH_END, math.max(1, math.floor(MOST_BYTES / 2 / #raw)))
+  looks.bytes = looks.bytes - math.min(length, 2 * reach) * #raw
+  if redis.call('LPOS', list, raw, 'MAXLEN', reach) then return true end
+  if redis.call('LPOS', list, raw, 'RANK', -1, 'MAXLEN', reach) then return true end
+  return length > 2 * reach
+end
+
+-- True or false; nil if this call may not look any more.
 local function element_waits(keys, looks, raw)
   local timestamps = keys.timestamps(raw)
   for _, member in ipairs(redis.call('SRANDMEMBER', timestamps, MOST_LOOKS)) do
-    if looks.count >= MOST_LOOKS then return true end
-    looks.count = looks.count + 1
+    if looks.left == 0 or looks.bytes <= 0 then return nil end
+    looks.left = looks.left - 1
     local second = string.match(member, '^delayed:(.+)$')
-    if second and is_in(keys.delayed(second), raw) then return true end
+    if second and is_in(looks, keys.delayed(second), raw) then return true end
     looks.stale[#looks.stale + 1] = {timestamps, member}
   end
-  return redis.call('SCARD', timestamps) > MOST_LOOKS -- there are more, all stale so far: the next call looks at them
+  if redis.call('SCARD', timestamps) > MOST_LOOKS then return nil end
+  return false
 end
 
 -- The element without the moment until when it may start, in which equal jobs differ.
@@ -44,9 +54,11 @@ local function readable(keys, job, raw)
   return true
 end
 
+-- True or false; nil if this call may not look any more.
 local function waits_for_its_time(keys, looks, job, raw)
   for _, element in ipairs(equals_of(keys, job, raw)) do
-    if element_waits(keys, looks, element) then return true end
+    local waits = element_waits(keys, looks, element)
+    if waits ~= false then return waits end
   end
   return false
 end
