@@ -87,7 +87,7 @@ class Delayed:
         jobs, seconds, after = 0, 0, "-inf"
         while after and seconds < most:
             args = (self._keys.namespace, after, SLICE)
-            place, some = cast("tuple[bytes, int]", await COUNT.run(self._transport, (), args, retry=True))
+            place, some = cast("tuple[bytes, int]", await COUNT.run(self._transport, (), args))
             jobs, seconds, after = jobs + some, seconds + SLICE, place.decode()
         return jobs, seconds
 
@@ -122,14 +122,14 @@ class Delayed:
         checkpoint that changes nothing, cancelled or not.
         """
         raw = encode(action, queue, inputs)
-        members = await self._transport.call("SMEMBERS", self._keys.timestamps(raw.decode()), retry=True)
+        members = await self._transport.call("SMEMBERS", self._keys.timestamps(raw.decode()))
         words = [member.decode("utf-8", "replace") for member in members]
         seconds = sorted({int(word[8:]) for word in words if word[:8] == "delayed:" and word[8:].isdecimal()})
         found: list[int] = []
         for at in range(0, len(seconds), PAGE):
             some = seconds[at : at + PAGE]
             asked = [("LPOS", self._keys.delayed(second), raw) for second in some]
-            replies = await self._transport.replies(asked, retry=True)
+            replies = await self._transport.replies(asked)
             # its note may be left over from a job that is gone
             found += [second for second, reply in zip(some, replies, strict=True) if isinstance(reply, int)]
         return found

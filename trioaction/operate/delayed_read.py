@@ -57,7 +57,7 @@ async def read(
     A checkpoint that changes nothing, cancelled or not.
     """
     args = (keys.namespace, *place, last, limit, "" if longest is None else longest)
-    reply = cast("list[Any]", await READ.run(transport, (), args, retry=True))
+    reply = cast("list[Any]", await READ.run(transport, (), args))
     second, index, groups, long, problems = reply
     pairs = zip(groups[::2], groups[1::2], strict=True)
     return Slice(

@@ -45,7 +45,7 @@ async def _relist(transport: Transport, keys: Keys) -> int:
         seconds = [match[1] for match in named if match is not None]
         for at in range(0, len(seconds), PAGE):
             args = (keys.namespace, *seconds[at : at + PAGE])
-            mended += cast("int", await RELIST.run(transport, (), args, retry=True))
+            mended += cast("int", await RELIST.run(transport, (), args))
     return mended
 
 
@@ -75,7 +75,7 @@ class _Notes:
         """The members of some sets, a part of each at a time: a job may wait at a million seconds."""
         while left:
             asked = [("SSCAN", key, cursor, "COUNT", PAGE) for key, cursor in left.items()]
-            replies = await self._transport.replies(asked, retry=True)
+            replies = await self._transport.replies(asked)
             # one that has become something else meanwhile has no members
             read: dict[bytes, tuple[bytes, list[bytes]]] = {
                 key: reply
@@ -89,7 +89,7 @@ class _Notes:
     async def _judge(self, notes: Sequence[_Note]) -> None:
         words = [word for note in notes for word in note]
         args = (self._keys.namespace, PAGE, *words)
-        codes = cast("list[bytes]", await FORGET.run(self._transport, (), args, retry=True))
+        codes = cast("list[bytes]", await FORGET.run(self._transport, (), args))
         self._dropped += codes.count(b"dropped")
         for note, code in zip(notes, codes, strict=True):
             if code == b"long":
@@ -126,7 +126,7 @@ class _Notes:
     async def _drop(self, second: int, mark: bytes, raws: Sequence[bytes]) -> bytes:
         """Drop notes if a second has that mark; returns the one that it has."""
         args = (self._keys.namespace, second, mark, *raws)
-        found, dropped = cast("tuple[bytes, int]", await CROSS_OUT.run(self._transport, (), args, retry=True))
+        found, dropped = cast("tuple[bytes, int]", await CROSS_OUT.run(self._transport, (), args))
         self._dropped += dropped
         return found
 
@@ -134,7 +134,7 @@ class _Notes:
         index = 0
         while raws:
             args = (self._keys.namespace, second, index, second, PAGE, "")
-            reply = cast("list[Any]", await READ.run(self._transport, (), args, retry=True))
+            reply = cast("list[Any]", await READ.run(self._transport, (), args))
             for found in reply[2][1::2]:
                 raws.difference_update(found)
             if not reply[0]:

@@ -14,6 +14,7 @@ from typing import Any, Literal, cast
 from redis.exceptions import ResponseError
 
 from trioaction.operate.delayed_read import FIRST, DelayedJob, Slice, read
+from trioaction.operate.jobs import decided
 from trioaction.operate.waiting import PAGE, SLICE, Place, Where
 from trioaction.redis.scripts import Script
 from trioaction.redis.transport import Transport
@@ -51,6 +52,7 @@ class Sweep:
 
     async def take_all(self, where: Where[DelayedJob]) -> int:
         """Take all that are meant; returns how many. A checkpoint; when cancelled, some have been taken."""
+        where = decided(where)
         total, place = 0, cast("Place | None", FIRST)
         while place is not None:
             found = await self._read(place, limit=SLICE, longest=PAGE)

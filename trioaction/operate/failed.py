@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 from trioaction.errors import FieldError, InvalidInput
-from trioaction.operate.jobs import fields_of, id_of, job_parts
+from trioaction.operate.jobs import decided, fields_of, id_of, job_parts
 from trioaction.operate.reading import Entries, check_page, read
 from trioaction.operate.sift import End, Source, Verdict, Words, sift, take
 from trioaction.redis.transport import Transport
@@ -68,7 +68,7 @@ class Failed:
 
     async def count(self) -> int:
         """How many there are. A checkpoint that changes nothing, cancelled or not."""
-        return cast("int", await self._transport.call("LLEN", self._keys.failed, retry=True))
+        return cast("int", await self._transport.call("LLEN", self._keys.failed))
 
     async def page(self, *, offset: int = 0, limit: int = 100) -> list[FailedJob]:
         """Those from ``offset`` on, the oldest first: 500 are the most, or about 1 MiB.
@@ -130,8 +130,10 @@ class Failed:
         it looks through a long list others may find fewer entries there than it has.
         """
 
+        chosen = None if where is None else decided(where)
+
         def judge(raw: bytes) -> Verdict:
-            return () if raw and (where is None or where(read_failed(raw))) else None
+            return () if raw and (chosen is None or chosen(read_failed(raw))) else None
 
         return (await sift(self._source("forget"), judge)).taken
 
@@ -143,11 +145,13 @@ class Failed:
         While it looks through a long list others may find fewer entries there than it has.
         """
 
+        chosen = None if where is None else decided(where)
+
         def judge(raw: bytes) -> Verdict:
             if not raw:
                 return None
             job = read_failed(raw)
-            return (_job_of(job) or "odd") if where is None or where(job) else None
+            return (_job_of(job) or "odd") if chosen is None or chosen(job) else None
 
         return RetriedAll(*await sift(self._source("retry"), judge, in_order=True))
 

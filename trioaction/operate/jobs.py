@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from pydantic_core import from_json
 
+from trioaction.errors import FieldError, InvalidInput
 from trioaction.resque.own_fields import arguments
 from trioaction.resque.payload import Child, child_of, read_fields
 
@@ -36,8 +38,35 @@ class QueuedJob:
         return cast("Mapping[str, Any]", self.args[0]) if is_one else {}
 
 
+J = TypeVar("J")
 Match = Callable[[QueuedJob], bool]
 """Is this one of the jobs that are meant? It sees the bytes, too; it must not depend on anything else."""
+
+
+def decided(where: Callable[[J], bool]) -> Callable[[J], bool]:
+    """The same function, if it is one that answers at once: a coroutine would be a yes to everything.
+
+    Raises InvalidInput, and so does what is returned.
+    """
+    if not callable(where) or inspect.iscoroutinefunction(where):
+        raise _undecided(where)
+
+    def decide(job: J) -> bool:
+        answer: Any = where(job)
+        if answer is True or answer is False:
+            return answer
+        if inspect.isawaitable(answer):
+            if inspect.iscoroutine(answer):
+                answer.close()
+            raise _undecided(where)
+        return bool(answer)
+
+    return decide
+
+
+def _undecided(where: object) -> InvalidInput:
+    hint = "a function that says yes or no to a job at once is wanted, no async one"
+    return InvalidInput([FieldError("where", f"{hint}, not {where!r:.100}")])
 
 
 def read_job(raw: bytes, queue: str) -> QueuedJob:

@@ -103,12 +103,12 @@ class _Search:
         args: list[Argument] = []
         for one, (entry, end, value) in zip(found, words, strict=True):
             args += (entry, process_of(one.sight.entry) or "", end, value)
-        gone = await FORGET.run(self.transport, (), (self.keys.namespace, *args), retry=True)
+        gone = await FORGET.run(self.transport, (), (self.keys.namespace, *args))
         return [one for one, is_gone in zip(found, cast("list[int]", gone), strict=True) if is_gone]
 
     async def _values(self, ends: Sequence[bytes]) -> list[bytes | None]:
         if not ends:
             return []
         start = self.keys.record("").encode()
-        reply = await self.transport.call("MGET", *(start + end for end in ends), retry=True)
+        reply = await self.transport.call("MGET", *(start + end for end in ends))
         return cast("list[bytes | None]", reply)

@@ -37,7 +37,7 @@ class Lines(AsyncIterator[list[bytes]]):
         if self._cursor is None:
             raise StopAsyncIteration
         asked = [("ZSCAN", self._key, self._cursor, "COUNT", COUNT)]
-        (reply,) = await self._transport.replies(asked, retry=True)
+        (reply,) = await self._transport.replies(asked)
         if isinstance(reply, Exception):
             raise ResponseError(f"WRONGTYPE {self._key} is no sorted set") from reply
         cursor, words = cast("tuple[bytes, list[Any]]", reply)
@@ -54,7 +54,7 @@ def waiting_job(entry: bytes) -> QueuedJob:
 async def lengths_of(transport: Transport, keys: Keys, locks: Sequence[bytes]) -> list[int]:
     """How many jobs wait for each of these locks. A checkpoint that changes nothing, cancelled or not."""
     start = keys.waiting("").encode()
-    replies = await transport.replies([("LLEN", start + lock) for lock in locks], retry=True)
+    replies = await transport.replies([("LLEN", start + lock) for lock in locks])
     return [reply if isinstance(reply, int) else 0 for reply in replies]
 
 

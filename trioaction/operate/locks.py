@@ -66,7 +66,7 @@ class Locks:
         """
         check_page(0, limit)
         asked = [("ZRANGE", self._keys.blocked, 0, limit - 1), ("ZCARD", self._keys.blocked)]
-        names, in_all = await self._transport.pipeline(asked, retry=True)
+        names, in_all = await self._transport.pipeline(asked)
         lengths = await lengths_of(self._transport, self._keys, names) if names else []
         rows = zip(names, lengths, strict=True)
         return Blocked([_lock(RUNNING, PREFIX + name, None, None, n) for name, n in rows], in_all)
@@ -131,7 +131,7 @@ class AllLocks(AsyncIterator[Lock]):
         words = [key[start:] for key in page]
         owner = self._keys.owner("").encode()
         asked = (*page, *(owner + word for word in words))
-        values = cast("list[bytes | None]", await self._transport.call("MGET", *asked, retry=True))
+        values = cast("list[bytes | None]", await self._transport.call("MGET", *asked))
         lengths = await self._lengths(prefix, words)
         rows = zip(words, values[: len(words)], values[len(words) :], lengths, strict=True)
         return [_lock(prefix, *row) for row in rows]
@@ -148,7 +148,7 @@ class AllLocks(AsyncIterator[Lock]):
         if not names:
             return []
         locks = [f"{self._keys.namespace}:".encode() + PREFIX + name for name in names]
-        held = await self._transport.replies([("EXISTS", lock) for lock in locks], retry=True)
+        held = await self._transport.replies([("EXISTS", lock) for lock in locks])
         free = [lock for lock, is_held in zip(locks, held, strict=True) if not is_held]
         return await self._read(RUNNING, free)
 

@@ -82,7 +82,7 @@ class NodeRetries(AsyncIterator[NodeRetry]):
         failures = [name for key in found for name in self._failures(key)]
         # MGET has nothing for keys of other types
         asked = [("MGET", *found), ("MGET", *failures), *(("PTTL", key) for key in found)]
-        counts, texts, *ttls = await self._transport.pipeline(asked, retry=True)
+        counts, texts, *ttls = await self._transport.pipeline(asked)
         rows = zip(found, counts, texts[::2], texts[1::2], ttls, strict=True)
         return [
             NodeRetry(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from trioaction.errors import FieldError, InvalidInput
-from trioaction.operate.jobs import Match, QueuedJob, read_job
+from trioaction.operate.jobs import Match, QueuedJob, decided, read_job
 from trioaction.operate.lines import delete_waiting
 from trioaction.operate.reading import Entries, check_page, read
 from trioaction.operate.sift import Source, Verdict, sift
@@ -46,19 +46,19 @@ class Queues:
         One whose key is no list has a length of 0. A checkpoint that changes nothing, cancelled or not.
         """
         members = [("SMEMBERS", self._keys.queues), ("SMEMBERS", self._keys.paused)]
-        known, paused = (frozenset(names) for names in await self._transport.pipeline(members, retry=True))
+        known, paused = (frozenset(names) for names in await self._transport.pipeline(members))
         names: list[bytes] = sorted(known | paused)
         lengths: list[int] = []
         for at in range(0, len(names), MANY):
             asked = [("LLEN", self._key(name)) for name in names[at : at + MANY]]
-            replies = await self._transport.replies(asked, retry=True)
+            replies = await self._transport.replies(asked)
             lengths += [reply if isinstance(reply, int) else 0 for reply in replies]
         rows = zip(names, lengths, strict=True)
         return [QueueState(_text(name), length, name in paused) for name, length in rows]
 
     async def length(self, queue: str) -> int:
         """How many jobs wait in a queue. A checkpoint that changes nothing, cancelled or not."""
-        return cast("int", await self._transport.call("LLEN", self._key(_bytes(queue)), retry=True))
+        return cast("int", await self._transport.call("LLEN", self._key(_bytes(queue))))
 
     async def page(self, queue: str, *, offset: int = 0, limit: int = 100) -> list[QueuedJob]:
         """The jobs of a queue from ``offset`` on, the next one first: 500 are the most, or about 1 MiB.
@@ -84,7 +84,7 @@ class Queues:
         """
         waited = await delete_waiting(self._transport, self._keys, _bytes(queue), _any, None)
         deleted, _ = await sift(self._source(queue), lambda _: ())
-        await FORGET.run(self._transport, (), (self._keys.namespace, _bytes(queue)), retry=True)
+        await FORGET.run(self._transport, (), (self._keys.namespace, _bytes(queue)))
         return waited + deleted
 
     async def delete(self, queue: str, match: Match, *, most: int | None = None) -> int:
@@ -101,6 +101,8 @@ class Queues:
         """
         if most is not None and (type(most) is not int or most < 1):
             raise InvalidInput([FieldError("most", f"a whole number from 1 is wanted, not {most!r:.50}")])
+
+        match = decided(match)
 
         def judge(raw: bytes) -> Verdict:
             return () if match(read_job(raw, queue)) else None
@@ -120,9 +122,9 @@ class Queues:
         have happened. Raises InvalidInput for ``*``, and for what can be no queue's name.
         """
         name = _one(queue)
-        if not await self._transport.call("SISMEMBER", self._keys.queues, name, retry=True):
+        if not await self._transport.call("SISMEMBER", self._keys.queues, name):
             check_queue(queue)  # others have any names, but who makes up one may have mistyped it
-        return await PAUSE.run(self._transport, (), (self._keys.namespace, name), retry=True) == 1
+        return await PAUSE.run(self._transport, (), (self._keys.namespace, name)) == 1
 
     async def resume(self, queue: str) -> bool:
         """Let workers take jobs from a queue again, and wake those that are idle; False if it was not paused.
@@ -130,11 +132,11 @@ class Queues:
         A checkpoint; when cancelled, or when the connection is lost, late, it may have happened.
         """
         name = _one(queue)
-        return await RESUME.run(self._transport, (), (self._keys.namespace, name), retry=True) == 1
+        return await RESUME.run(self._transport, (), (self._keys.namespace, name)) == 1
 
     async def paused(self) -> frozenset[str]:
         """The queues that are paused. A checkpoint that changes nothing, cancelled or not."""
-        members = await self._transport.call("SMEMBERS", self._keys.paused, retry=True)
+        members = await self._transport.call("SMEMBERS", self._keys.paused)
         return frozenset(_text(member) for member in members)
 
     def _key(self, name: bytes) -> bytes:

@@ -28,12 +28,12 @@ async def read(transport: Transport, key: bytes, first: int, most: int) -> list[
     A checkpoint that changes nothing, cancelled or not. Raises a ResponseError (WRONGTYPE) that names the
     key.
     """
-    return cast("list[bytes]", await SLICE.run(transport, (), (key, first, most, "on", 0), retry=True))
+    return cast("list[bytes]", await SLICE.run(transport, (), (key, first, most, "on", 0)))
 
 
 async def read_back(transport: Transport, key: bytes, first: int, most: int) -> list[bytes]:
     """As `read`, also when cancelled, but from an index back towards the head; -1 is the last entry."""
-    return cast("list[bytes]", await SLICE.run(transport, (), (key, first, most, "back", 0), retry=True))
+    return cast("list[bytes]", await SLICE.run(transport, (), (key, first, most, "back", 0)))
 
 
 async def read_behind(
@@ -42,7 +42,7 @@ async def read_behind(
     """As `read`, also when cancelled; None if those in front of them are not the ``seen`` ones any more."""
     digest = hashlib.sha1(b"".join(seen), usedforsecurity=False).hexdigest()
     args = (key, first, most, "on", len(seen), digest)
-    return cast("list[bytes] | None", await SLICE.run(transport, (), args, retry=True))
+    return cast("list[bytes] | None", await SLICE.run(transport, (), args))
 
 
 def last_of(raws: Sequence[bytes]) -> Sequence[bytes]:

@@ -86,7 +86,7 @@ class RecurringActions:
 
     async def list(self) -> list[RecurringState]:
         """All schedules, by action and name. A checkpoint that changes nothing, cancelled or not."""
-        kept = pairs(await self._transport.call("HGETALL", self._keys.recurring, retry=True))
+        kept = pairs(await self._transport.call("HGETALL", self._keys.recurring))
         raws = {name.decode("utf-8", "surrogateescape"): raw for name, raw in kept.items()}
         names = sorted(raws.keys() | self._known.keys())
         running: list[bytes | None] = []
@@ -94,7 +94,7 @@ class RecurringActions:
             guards = (
                 self._keys.guard(name).encode("utf-8", "surrogateescape") for name in names[at : at + MANY]
             )
-            running += await self._transport.call("MGET", *guards, retry=True)
+            running += await self._transport.call("MGET", *guards)
         states = zip(names, running, strict=True)
         return [self._state(name, raws.get(name), guard is not None) for name, guard in states]
 
@@ -139,7 +139,7 @@ class RecurringActions:
         key, wrote = schedule_key(action, name or ""), b""
         field = key.encode("utf-8", "surrogateescape")
         while True:
-            raw = await self._transport.call("HGET", self._keys.recurring, field, retry=True)
+            raw = await self._transport.call("HGET", self._keys.recurring, field)
             if wrote and raw == wrote:
                 return True  # the answer was lost, and asking again found what we had done
             record = self._record(key, raw)
@@ -150,7 +150,7 @@ class RecurringActions:
                 return False
             wrote = changed.encode()
             args = (self._keys.namespace, field, raw or b"", wrote)
-            if await SWAP.run(self._transport, (), args, retry=True) == 1:
+            if await SWAP.run(self._transport, (), args) == 1:
                 return True
 
     def _record(self, key: str, raw: bytes | None) -> Record | None:

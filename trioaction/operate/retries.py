@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple, cast
 from redis.exceptions import ResponseError
 
 from trioaction.errors import FieldError, InvalidInput
-from trioaction.operate.jobs import QueuedJob, fields_of, job_parts
+from trioaction.operate.jobs import QueuedJob, decided, fields_of, job_parts
 from trioaction.operate.node_retries import NodeRetries, NodeRetry
 from trioaction.operate.waiting import (
     PAGE,
@@ -79,7 +79,7 @@ class Retries:
 
     async def count(self) -> int:
         """How many there are, without node-resque's. A checkpoint that changes nothing, cancelled or not."""
-        return cast("int", await self._transport.call("ZCARD", self._keys.retry, retry=True))
+        return cast("int", await self._transport.call("ZCARD", self._keys.retry))
 
     async def page(self, *, after: str | None = None, limit: int = 100) -> RetryPage:
         """At most ``limit`` of them (or 500, or about 1 MiB), behind the page whose ``next`` is given.
@@ -151,7 +151,7 @@ class Retries:
 
     async def _read(self, place: Place, limit: int = PAGE) -> _Slice:
         args = (self._keys.namespace, *place, limit)
-        flat = cast("list[bytes]", await READ.run(self._transport, (), args, retry=True))
+        flat = cast("list[bytes]", await READ.run(self._transport, (), args))
         scores = [score.decode() for score in flat[1::2]]
         jobs = [_retry_job(raw, score) for raw, score in zip(flat[::2], scores, strict=True)]
         return _Slice(jobs, scores, _after(place, scores))
@@ -171,6 +171,7 @@ class Retries:
         return code == "taken"
 
     async def _take_all(self, how: Literal["delete", "run"], where: Where[RetryJob]) -> int:
+        where = decided(where)
         total, place = 0, cast("Place | None", FIRST)
         while place is not None:
             found = await self._read(place, SLICE)

@@ -32,7 +32,7 @@ class Scan(AsyncIterator[list[bytes]]):
     async def __anext__(self) -> list[bytes]:
         if self._cursor is None:
             raise StopAsyncIteration
-        reply = await self._transport.call("SCAN", self._cursor, *self._options, retry=True)
+        reply = await self._transport.call("SCAN", self._cursor, *self._options)
         cursor, keys = cast("tuple[bytes, list[Any]]", reply)
         self._cursor = None if cursor == b"0" else cursor
         return keys

@@ -110,7 +110,7 @@ async def sift(source: Source, judge: Judge, *, most: int | None = None, in_orde
     aside goes back within 5 seconds, or later by the leader's hand. Raises Unavailable if this process was
     away for so long that others have put it back.
     """
-    first = _InPlace(source, judge, most)
+    first = _InPlace(source, judge, most, dear=DEAR)
     if await first.run():
         return Sifted(first.taken, first.odd)
     rest = None if most is None else most - first.taken
@@ -137,7 +137,7 @@ async def sift_in_place(source: Source, judge: Judge, *, most: int | None = None
 class _InPlace:
     """Looks from the head on and takes what is wanted where it is, as long as that is not too dear."""
 
-    def __init__(self, source: Source, judge: Judge, most: int | None, *, dear: float = DEAR) -> None:
+    def __init__(self, source: Source, judge: Judge, most: int | None, *, dear: float) -> None:
         self.taken = self.odd = 0
         self._source = source
         self._judge = judge
@@ -317,7 +317,7 @@ async def _whole_length(source: Source) -> int:
     aside = ("EXISTS", source.aside, source.keys.kept("").encode() + source.name)
     asked = [("MULTI",), aside, ("LLEN", source.key), ("EXEC",)]
     while True:
-        *_, (is_aside, length) = await source.transport.pipeline(asked, retry=True)
+        *_, (is_aside, length) = await source.transport.pipeline(asked)
         if isinstance(length, Exception):
             raise _no_list(source) from length
         if not is_aside:

@@ -48,14 +48,14 @@ class Details:
 async def stats_of(transport: Transport, keys: Keys) -> Stats:
     """What has ended. A checkpoint that changes nothing, cancelled or not; what is no number counts as 0."""
     names = ("processed", "failed", "cancelled")
-    replies = await transport.replies([("GET", keys.stat(name)) for name in names], retry=True)
+    replies = await transport.replies([("GET", keys.stat(name)) for name in names])
     return Stats(*map(_counted, replies))
 
 
 async def leader_of(transport: Transport, keys: Keys) -> Leader:
     """Who leads. A checkpoint that changes nothing, cancelled or not."""
     asked = [("GET", key) for key in (keys.resque_leader, keys.leader)]
-    return Leader(*map(_named, await transport.replies(asked, retry=True)))
+    return Leader(*map(_named, await transport.replies(asked)))
 
 
 def _counted(reply: Any) -> int:

@@ -145,9 +145,9 @@ class Workers:
         leases: dict[str, _Lease] = {}
         for first in range(0, len(ids), _AT_ONCE):
             some = ids[first : first + _AT_ONCE]
-            left = await self._transport.replies([("PTTL", self._keys.lease(id)) for id in some], retry=True)
+            left = await self._transport.replies([("PTTL", self._keys.lease(id)) for id in some])
             asked = [("HMGET", self._keys.process(id), "lease", "slots") for id in some]
-            fields = await self._transport.replies(asked, retry=True)
+            fields = await self._transport.replies(asked)
             leases |= {id: _lease(*pair) for id, *pair in zip(some, left, fields, strict=True)}
         return leases
 

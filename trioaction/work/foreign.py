@@ -97,7 +97,7 @@ class ForeignWorkers:
 async def entries_of(transport: Transport, keys: Keys) -> list[bytes]:
     """All workers, by name. A checkpoint. Raises a ResponseError (WRONGTYPE) that names the key."""
     try:
-        members = await transport.call("SMEMBERS", keys.workers, retry=True)
+        members = await transport.call("SMEMBERS", keys.workers)
     except ResponseError as error:
         raise ResponseError(f"{error}: {keys.workers}") from None
     return sorted(cast("set[bytes]", members))
@@ -111,7 +111,7 @@ async def seen(transport: Transport, keys: Keys, entries: Sequence[bytes]) -> li
         pings = await _texts(transport, keys.ping(""), [split(entry)[0] for entry in some])
         records = await _texts(transport, keys.record(""), some)
         started = await _texts(transport, keys.record(""), [entry + b":started" for entry in some])
-        (beats,) = await transport.replies([("HMGET", keys.heartbeats, *some)], retry=True)
+        (beats,) = await transport.replies([("HMGET", keys.heartbeats, *some)])
         heartbeats = [None] * len(some) if isinstance(beats, Exception) else cast("list[bytes | None]", beats)
         columns = zip(some, pings, heartbeats, started, records, strict=True)
         sights += (Sight(*column) for column in columns)
@@ -123,7 +123,7 @@ async def _texts(transport: Transport, prefix: str, names: Sequence[bytes]) -> l
     start, found = prefix.encode(), list[bytes | None]()
     for first in range(0, len(names), PINGS):
         keys = [start + name for name in names[first : first + PINGS]]
-        found += cast("list[Any]", await transport.call("MGET", *keys, retry=True))
+        found += cast("list[Any]", await transport.call("MGET", *keys))
     return found
 
 
