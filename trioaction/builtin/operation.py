@@ -10,10 +10,10 @@ from pydantic import BaseModel, BeforeValidator, Field
 
 from trioaction.action import Action
 from trioaction.errors import ActionError, FieldError, InvalidInput
+from trioaction.operate.reading import DEEPEST_OFFSET
 
 MOST = 1000
 """Items of a page."""
-DEEPEST_OFFSET = 2**48
 SLICE = 100
 """Items that are read at once."""
 MOST_BYTES = 8 * 1024 * 1024

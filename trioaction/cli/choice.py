@@ -6,7 +6,7 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
@@ -74,6 +74,20 @@ def read_inputs(text: str | None) -> dict[str, Any] | None:
     if not isinstance(value, dict):
         raise MalformedRequest("--json-inputs takes a JSON object", key="inputs")
     return cast("dict[str, Any]", value)
+
+
+def check_chosen(ids: Sequence[str], filters: Mapping[str, object], *, all: bool) -> None:
+    """Raise MalformedRequest unless it is said which are meant, in one way; ``filters`` has them by flag.
+
+    Who gives --all and a filter means either, and nobody knows which.
+    """
+    given = " and ".join(flag for flag, value in filters.items() if value is not None)
+    if not (ids or all or given):
+        raise MalformedRequest(f"Say which: give ids, {', '.join(filters)} or --all", key="ids")
+    if all and (ids or given):
+        raise MalformedRequest(f"--all stands alone: leave out --all, or {given or 'the ids'}", key="all")
+    if ids and given:
+        raise MalformedRequest(f"An id stands alone: leave out the ids, or {given}", key="ids")
 
 
 def may(question: str, *, yes: bool) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from trioaction.builtin.failed import Failed, FailedSelection
 from trioaction.cli import cells, output
-from trioaction.cli.choice import Chosen, act_on, choose, counted, may, read_ids, told
+from trioaction.cli.choice import Chosen, act_on, check_chosen, choose, counted, may, read_ids, told
 from trioaction.cli.desk import Answer, Desk, run
 from trioaction.cli.ticker import Ticker, ticking
 from trioaction.errors import InvalidInput, MalformedRequest
@@ -26,15 +26,16 @@ class Which:
     contains: str | None = None
 
     def selection(self) -> FailedSelection:
-        """The same as an input. Raises InvalidInput if nothing is chosen, or something beside ids."""
-        given = {"action": self.action, "queue": self.queue, "contains": self.contains}
-        chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        if self.ids:
-            chosen["ids"] = list(self.ids)
-        # --all --action a: all of that action
-        selection = FailedSelection.model_construct(**chosen, all=self.all and not chosen)
-        selection.check()
-        return selection
+        """The same as an input. Raises MalformedRequest if nothing is chosen, or in several ways."""
+        filters = {"--action": self.action, "--queue": self.queue, "--contains": self.contains}
+        check_chosen(self.ids, filters, all=self.all)
+        return FailedSelection.model_construct(
+            ids=list(self.ids),
+            all=self.all,
+            action=self.action,
+            queue=self.queue,
+            contains=self.contains,
+        )
 
     @property
     def question(self) -> str:

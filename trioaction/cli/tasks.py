@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TextIO
 
 import trio
 from rich.console import Console
@@ -85,12 +86,14 @@ def _shower(*, json: bool) -> Generator[Show]:
 
 def _lines(seen: Glance) -> list[str]:
     """As wide as the terminal is, if there is one."""
-    console = _console()
-    with console.capture() as capture:
-        console.print(Drawing(seen))
-    return [line.rstrip() for line in capture.get().splitlines()]
+    drawn = io.StringIO()  # rich's own way to have it as a text writes to standard output all the same
+    _console(drawn).print(Drawing(seen))
+    return [line.rstrip() for line in drawn.getvalue().splitlines()]
 
 
-def _console() -> Console:
-    width = None if sys.stdout.isatty() else UNBOUNDED
-    return Console(markup=False, highlight=False, emoji=False, width=width)
+def _console(file: TextIO | None = None) -> Console:
+    is_terminal = sys.stdout.isatty()
+    width = None if is_terminal else UNBOUNDED
+    return Console(
+        file=file, force_terminal=is_terminal, markup=False, highlight=False, emoji=False, width=width
+    )

@@ -12,7 +12,7 @@ from trioaction.builtin.operation import Operation
 from trioaction.builtin.retries import DeleteNodeRetry, NodeRetries, Retries
 from trioaction.builtin.waiting import JobSelection
 from trioaction.cli import cells, output
-from trioaction.cli.choice import act_on, choose, counted, may, read_ids, read_inputs, told
+from trioaction.cli.choice import act_on, check_chosen, choose, counted, may, read_ids, read_inputs, told
 from trioaction.cli.desk import Answer, Desk, run
 from trioaction.cli.enqueue import due_of
 from trioaction.cli.progress import printable
@@ -38,14 +38,16 @@ class Which:
     inputs: str | None = None
 
     def selection(self) -> JobSelection:
-        """The same as an input. Raises InvalidInput if nothing is chosen, or something beside ids."""
-        given = {"action": self.action, "queue": self.queue, "inputs": read_inputs(self.inputs)}
-        chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        if self.ids:
-            chosen["ids"] = list(self.ids)
-        selection = JobSelection.model_construct(**chosen, all=self.all and not chosen)
-        selection.check()
-        return selection
+        """The same as an input. Raises MalformedRequest if nothing is chosen, or in several ways."""
+        filters = {"--action": self.action, "--queue": self.queue, "--json-inputs": self.inputs}
+        check_chosen(self.ids, filters, all=self.all)
+        return JobSelection.model_construct(
+            ids=list(self.ids),
+            all=self.all,
+            action=self.action,
+            queue=self.queue,
+            inputs=read_inputs(self.inputs),
+        )
 
     def question(self, what: str) -> str:
         """What they are called."""

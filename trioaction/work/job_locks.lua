@@ -1,5 +1,5 @@
--- Locks on jobs of which one at a time may run: node-resque's JobLock with its key and value, and beside it whose it is. Jobs that
--- find it held wait in a list, and the end of the holder lets the first one go.
+-- Locks on jobs of which one at a time may run: node-resque's JobLock with its key and value, and beside it whose it is.
+-- Jobs that find it held wait in a list, and the end of the holder lets the first one go.
 --
 -- A job is known here as "<class>:<queue>:<arguments>". A process notes for each of its places "<word> <seconds> <job>", and the
 -- owner of the lock is "<process> <word> <value of the lock>".

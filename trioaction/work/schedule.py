@@ -11,7 +11,6 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from typing import Any, cast
 
 from trioaction.action import Schedule, Task
@@ -29,6 +28,7 @@ UNBOUNDED = 24 * HOUR
 """How long a run without a time-out may keep the next ones from starting."""
 MARGIN = 60_000
 """How much longer than its time-out a run does so: it may have to wait for a free slot."""
+_UNITS = ((24 * HOUR, "d"), (HOUR, "h"), (60_000, "min"), (1000, "s"))
 
 Grid = int | Cron
 """Where due times are: so many milliseconds apart, or at the times of a cron expression."""
@@ -132,8 +132,16 @@ def _grid(schedule: Schedule) -> Grid:
 
 
 def shown(grid: Grid) -> str:
-    """A grid in words: ``0 3 * * * Europe/Zurich``, or ``every 1:00:00``."""
-    return f"{grid.text} {grid.zone}" if isinstance(grid, Cron) else f"every {timedelta(milliseconds=grid)}"
+    """A grid in words: ``0 3 * * * Europe/Zurich``, or ``every 1 h``."""
+    return f"{grid.text} {grid.zone}" if isinstance(grid, Cron) else f"every {interval(grid)}"
+
+
+def interval(milliseconds: int) -> str:
+    """In the largest unit that divides it: ``1 h``, ``90 s``, ``0.5 s``."""
+    for size, unit in _UNITS:
+        if milliseconds >= size and milliseconds % size == 0:
+            return f"{milliseconds // size} {unit}"
+    return f"{milliseconds / 1000:.15g} s"
 
 
 def decode(raw: bytes) -> Record | None:
