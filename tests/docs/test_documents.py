@@ -62,6 +62,7 @@ def test_settings_and_json_of_a_document_are_valid(document: Path, tmp_path: Pat
             assert block.language in {"python", "console", "toml", "json", *NOT_RUN}, str(block)
 
 
+@pytest.mark.timeout(300)  # dozens of commands, each a process
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_a_terminal_shows_what_a_document_shows(document: Path, terminal: Terminal) -> None:
     for block in blocks_of(document):
