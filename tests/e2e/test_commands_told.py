@@ -68,7 +68,9 @@ def test_schedules_are_named_as_they_are_listed(desk: Desk) -> None:
     assert [" ".join(line[1:4]) for line in lines[1:3]] == ["every 1 h", "every 5 s"]
     assert desk.run("recurring", "stop", "tick#zurich").out == "tick#zurich is stopped\n"
     assert desk.json("recurring", "stop", "tick", "--name", "zurich")["changed"] is False
-    assert desk.run("recurring", "start", "tick#zurich", "--name", "zurich").out == "tick#zurich recurs again\n"
+    assert (
+        desk.run("recurring", "start", "tick#zurich", "--name", "zurich").out == "tick#zurich recurs again\n"
+    )
     assert desk.run("recurring", "run", "tick#five").out == "A run of tick#five is started\n"
     for words in (("tick",), ("tick#odd",), ("tick", "--name", "odd")):
         ran = desk.run("recurring", "run", *words, code=1)
@@ -80,13 +82,13 @@ def test_schedules_are_named_as_they_are_listed(desk: Desk) -> None:
 # Nobody can be told
 
 
-def shell(folder: Path, words: str, to: str) -> subprocess.CompletedProcess[str]:
+def shell(folder: Path, words: str, to: str, **extra: str) -> subprocess.CompletedProcess[str]:
     program = command()[0]
     return subprocess.run(
         f'"{program}" {words} {to}',
         shell=True,
         cwd=folder,
-        env=environment(),
+        env=environment(**extra),
         stderr=subprocess.PIPE,
         text=True,
         check=False,
@@ -95,9 +97,9 @@ def shell(folder: Path, words: str, to: str) -> subprocess.CompletedProcess[str]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is always full")
-@pytest.mark.parametrize("words", ["actions", "config --json", "--help", "queues", "mail:send --help"])
+@pytest.mark.parametrize("words", ["actions", "config --json", "--help", "tasks", "mail:send --help"])
 def test_a_full_disk_is_one_line(folder: Path, desk: Desk, words: str) -> None:
-    ended = shell(folder, words, "> /dev/full")
+    ended = shell(folder, words, "> /dev/full", REDIS_URL=desk.url, PYTHONUNBUFFERED="1")
     said = "trioaction: Standard output cannot be written: No space left on device\n"
     assert (ended.returncode, ended.stderr) == (1, said)
 
@@ -109,9 +111,7 @@ def test_nothing_is_done_where_nobody_is_told(folder: Path, desk: Desk, words: s
     assert (ended.returncode, ended.stderr) == (1, said)
 
 
-def test_other_errors_of_files_are_not_of_the_output(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_errors_of_files_are_not_of_the_output(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     def away(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 

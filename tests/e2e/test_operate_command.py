@@ -74,7 +74,7 @@ def test_failed_jobs_are_retried(desk: Desk) -> None:
         desk.run("failed", "retry", "--action", "nothing", code=1).err
         == "trioaction: There was none of these\n"
     )
-    assert desk.json("failed", "retry", "--all", "--contains", "away") == {"retried": 2, "unreadable": 0}
+    assert desk.json("failed", "retry", "--contains", "away") == {"retried": 2, "unreadable": 0}
     assert desk.json("failed", "retry", "--all", code=1) == {"retried": 0, "unreadable": 0}
     desk.call("RPUSH", desk.key("failed"), b"odd")
     assert desk.json("failed", "retry", "--all", code=1) == {"retried": 0, "unreadable": 1}
@@ -108,7 +108,7 @@ def test_nothing_is_destroyed_unasked(desk: Desk, words: tuple[str, ...]) -> Non
 )
 def test_who_chooses_nothing_does_not_get_everything(desk: Desk, words: tuple[str, ...]) -> None:
     desk.fail(mail())
-    assert "say which" in desk.run(*words, code=2).err
+    assert "Say which" in desk.run(*words, code=2).err
     assert "stands alone" in desk.run(*words, "a" * 6, "--action", "a", code=2).err
     assert desk.length("failed") == 1
 

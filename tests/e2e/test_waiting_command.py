@@ -111,13 +111,13 @@ def test_delayed_jobs_are_moved_and_their_times_are_told(desk: Desk) -> None:
     assert moved == {"moved": 1, "missing": []}
     times = desk.json("delayed", "times", "mail:send", "--json-inputs", given)["times"]
     assert [time[:4] for time in times] == ["2029", "2031"]  # of equal ones it is the one due first
-    assert desk.run("delayed", "move", "--all", "--queue", "mail", "--at", "1900000000").out == "2 moved\n"
+    assert desk.run("delayed", "move", "--queue", "mail", "--at", "1900000000").out == "2 moved\n"
     assert desk.json("delayed", "times", "mail:send", "--json-inputs", given) == {
         "times": ["2030-03-17T17:46:40.000Z"]
     }
     for words in ((), ("--in", "soon"), ("--in", "1h", "--at", "5")):
         assert "Traceback" not in desk.run("delayed", "move", "--all", *words, code=2).err
-    assert "say which" in desk.run("delayed", "move", "--in", "1h", code=2).err
+    assert "Say which" in desk.run("delayed", "move", "--in", "1h", code=2).err
 
 
 def test_who_waits_for_a_lock_is_shown(desk: Desk) -> None:

@@ -54,6 +54,7 @@ class World(Processes):
             self._destroy(self.queues.pop(name))
         for job in [job for job in self.locks if keys.job_lock(job) == key]:
             self.free_for_all(job, lapses=False)
+        self.plant_beside(key)
         for job in [job for job in self.queue_locks if keys.queue_lock(job) == key]:
             del self.queue_locks[job]
         for job in [job for job in self.waiting if keys.waiting(job) == key]:
@@ -140,7 +141,7 @@ class World(Processes):
         there = process and process.flights.get(job.slot)
         if not process or not there or there.token != job.token:
             return "unknown"
-        if note and not self.fits(self.keys.job_lock(note.job), self.keys.waiting(note.job)):
+        if note and not self.fits(*self.keys_of_lock(note.job)):
             return "wrongtype"
         code = "taken" if note is None else self.take(id, note, round(now) + note.seconds + 1)
         if note and code == "held":

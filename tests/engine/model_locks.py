@@ -97,6 +97,7 @@ class Locks(FanOuts):
             queue, raw = line.pop(0)
             went = not self.drops(raw, run)
             if went:
+                self.planted.discard(self.keys.handed(job))
                 self.handed[job] = Held(f"{sha_of(raw)} {queue}", OUTSTANDING)
                 self.know(queue)
                 self._place_first(queue, raw)
@@ -168,3 +169,22 @@ class Locks(FanOuts):
         self.locks.pop(job, None)
         if lapses:
             self.owners.pop(job, None)
+            self.planted.discard(self.keys.owner(f"workerslock:{job}"))
+
+    def keys_of_lock(self, job: str) -> tuple[str, ...]:
+        """All that must have the right type for a lock to be taken."""
+        keys = self.keys
+        return (
+            *(keys.job_lock(job), keys.owner(f"workerslock:{job}")),
+            *(keys.waiting(job), keys.handed(job)),
+        )
+
+    def plant_beside(self, key: str) -> None:
+        """Nobody knows any more whose a lock is, or who was let go last, if that was this key."""
+        for job in [job for job in self.owners if self.keys.owner(f"workerslock:{job}") == key]:
+            if job in self.locks:
+                id, word, _ = self.owners[job].value.split(" ")
+                self.lost.add((id, word, job))
+            del self.owners[job]
+        for job in [job for job in self.handed if self.keys.handed(job) == key]:
+            del self.handed[job]

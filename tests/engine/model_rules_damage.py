@@ -50,6 +50,7 @@ class DamageRules(ProcessRules):
             *map(keys.stat, STATS.values()),
             *(keys.delayed(second), keys.delayed(int(self.now) + 60)),
             *(keys.paused, keys.pause_all, keys.blocked, *map(keys.job_lock, NODES[:1])),
+            *(keys.owner(f"workerslock:{NODES[0]}"), keys.handed(NODES[0])),
             *(keys.waiting(NODES[0]), keys.queue_lock('test:solo:q:[{"n":0}]')),
             *(keys.leader, keys.resque_leader, keys.guard("r:one")),
             *(f"{keys.fan_out(id)}:{part}" for part in PARTS),

@@ -143,7 +143,9 @@ async def test_pages_and_the_whole_list(redis_url: str, namespace: str) -> None:
         assert [number(it) async for it in failed.entries()] == list(range(1200))
 
 
-@pytest.mark.parametrize(("offset", "limit"), [(-1, 1), (2**48 + 1, 1), (10**20, 1), (0, 0), (0, 501), (True, 1), (0, "1")])
+@pytest.mark.parametrize(
+    ("offset", "limit"), [(-1, 1), (2**48 + 1, 1), (10**20, 1), (0, 0), (0, 501), (True, 1), (0, "1")]
+)
 async def test_a_page_that_cannot_be_read_is_refused(
     redis_url: str, namespace: str, offset: int, limit: int
 ) -> None:

@@ -18,8 +18,8 @@ ADMINISTERED = Promise(
         Guard(
             "built-in actions ask who calls",
             "builtin/register.py",
-            "(PeopleOnly(), _gate(settings), shown)",
-            "(PeopleOnly(), shown)",
+            "(PeopleOnly(), _gate(settings), Fitting(registry), shown)",
+            "(PeopleOnly(), Fitting(registry), shown)",
             (ADMIN_AUTH, "-k", "without_the_password"),
         ),
         Guard(

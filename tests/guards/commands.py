@@ -53,14 +53,14 @@ COMMANDS = Promise(
         Guard(
             "who chooses no failed jobs does not get all",
             "cli/failed.py",
-            "        selection.check()\n",
+            "        check_chosen(self.ids, filters, all=self.all)\n",
             "",
             (OPERATE_COMMAND, "-k", "chooses_nothing"),
         ),
         Guard(
             "who chooses no waiting jobs does not get all",
             "cli/waiting.py",
-            "        selection.check()\n",
+            "        check_chosen(self.ids, filters, all=self.all)\n",
             "",
             (OPERATE_COMMAND, "-k", "chooses_nothing"),
         ),

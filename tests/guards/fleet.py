@@ -67,15 +67,15 @@ FLEET = Promise(
         Guard(
             "nothing is left of who lists himself again too late",
             "work/list_again.lua",
-            "keys.inflight(process)) == 0 then return {'gone'} end\n",
-            "keys.inflight(process)) < 0 then return {'gone'} end\n",
+            "if not queues or alive and",
+            "if alive and",
             (PINGS, "-k", "rescued_meanwhile"),
         ),
         Guard(
             "who is being rescued does not list himself",
             "work/list_again.lua",
-            "if alive and redis.call",
-            "if false and redis.call",
+            "if not queues or alive and not sequence then",
+            "if not queues then",
             (PINGS, "-k", "rescued_meanwhile"),
         ),
         Guard(

@@ -256,8 +256,8 @@ JOBS_OPERATED = Promise(
         Guard(
             "what Ruby is about to remove is left to it",
             "operate/failed.py",
-            "return () if raw and (where is None",
-            "return () if (where is None",
+            "return () if raw and (chosen is None",
+            "return () if (chosen is None",
             (OPERATE_FAILED,),
         ),
         Guard(

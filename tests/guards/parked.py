@@ -88,13 +88,6 @@ PARKED = Promise(
             ("tests/engine/test_relabel_doubts.py", "-k", "has_to_wait"),
         ),
         Guard(
-            "a job waits once though the leader cannot be told",
-            "work/begin.lua",
-            "redis.pcall('ZADD', keys.blocked",
-            "redis.call('ZADD', keys.blocked",
-            ("tests/engine/test_relabel_doubts.py", "-k", "waits_once"),
-        ),
-        Guard(
             "parked jobs go back",
             "work/put_back.lua",
             "'^(p?)(%d+)$'",

@@ -32,6 +32,7 @@ from guards.runs_at_least_once import RUNS_AT_LEAST_ONCE
 from guards.schedules import SCHEDULES
 from guards.secrets_kept import SECRETS_KEPT
 from guards.steering import STEERED
+from guards.told import TOLD
 from guards.unique import UNIQUE_JOBS
 from guards.waiting_jobs import WAITING_JOBS, WORDS
 from guards.watched import WATCHED
@@ -69,6 +70,7 @@ PROMISES = (
     CLIENTS,
     ADMINISTERED,
     COMMANDS,
+    TOLD,
     SECRETS_KEPT,
 )
 

@@ -180,9 +180,9 @@ def drawn(glance: Glance, width: int, height: int | None = None) -> str:
 def test_queues_that_matter_are_seen() -> None:
     seen = glance(0)
     lengths = {"zebra": 3, "zoo": 5, "yak": 0} | {f"calm-{n:02}": 0 for n in range(40)}
-    seen.details["queues"] += [
+    seen.details["queues"].extend(
         {"name": name, "length": length, "paused": name == "yak"} for name, length in lengths.items()
-    ]
+    )
     lines = [line.split() for line in drawn(seen, 80, 20).splitlines()]
     at = lines.index(["QUEUE", "JOBS"])
     assert [line[0] for line in lines[at + 1 : at + 6]] == ["yak", "zoo", "zebra", "calm-00", "calm-01"]
@@ -190,7 +190,7 @@ def test_queues_that_matter_are_seen() -> None:
 
 def test_what_kind_a_worker_is_gives_way_first() -> None:
     seen = glance(0)
-    seen.details["workers"] += [worker("web1:3406:1", "emails:send")]
+    seen.details["workers"].append(worker("web1:3406:1", "emails:send"))
     assert "trioaction  " in drawn(seen, 80).splitlines()[-1]
     row = drawn(seen, 30).splitlines()[-1]
     assert len(row) <= 30
