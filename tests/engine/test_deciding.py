@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+import trio
 from engine.fleet import element, open_fleet
 
 from trioaction.errors import InvalidInput
@@ -14,6 +15,7 @@ from trioaction.registry import registry_of
 
 
 async def later(_job: Any) -> bool:
+    await trio.lowlevel.checkpoint()
     return False
 
 

@@ -338,9 +338,7 @@ async def test_a_unique_job_that_starts_gives_the_lock_of_its_waiting_back(
         gate.let(1)
 
 
-async def test_a_lock_lives_longer_than_its_job_may(redis_url: str, namespace: str) -> None:
-    del redis_url, namespace
-
+def test_a_lock_lives_longer_than_its_job_may() -> None:
     def seconds(timeout: float | None) -> int:
         action = Gate(None, unique=True).action
         action.timeout = timeout

@@ -166,7 +166,7 @@ class Keys:
         return self.own(f"waiting:{lock}")
 
     def handed(self, lock: str) -> str:
-        """Which job that waited for a lock went last, and to which queue, until it has had time for a slot."""
+        """Which job that waited for a lock went last, and to which queue, until it may have a slot."""
         return self.own(f"handed:{lock}")
 
     @property
