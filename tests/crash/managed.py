@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from trioaction.action import Action, Task
 from trioaction.errors import RedisUnavailable
-from trioaction.operate.sift import _InPlace  # pyright: ignore[reportPrivateUsage]
+from trioaction.operate import sift
 from trioaction.resque.payload import encode, js_date
 
 ALONE, SOLO = "crash:alone", "crash:solo"
@@ -115,7 +115,7 @@ async def _operating(it: Living) -> None:
     await it.past("bring_back", "bring_some_back")
     await _try(queues.pause(ATTIC))
     await _try(queues.delete(ATTIC, lambda job: job.inputs.get("key") == "old 1"))
-    with mock.patch.dict(_InPlace.__init__.__kwdefaults__, {"dear": -1}):  # set aside, as if it were long
+    with mock.patch.object(sift, "DEAR", -1):  # set aside, as if it were long
         await _try(queues.delete(ATTIC, lambda job: job.inputs.get("key") == "old 2"))
         await _try(queues.delete(ATTIC, lambda job: job.inputs.get("key") == "old 3", most=1))
     await _try(queues.resume(ATTIC))
