@@ -81,12 +81,17 @@ def lock_of(terms: Terms, job: Job, queue: str, raw: bytes) -> str:
     if terms.together is None:
         return ""
     if terms.together == "*":
-        return f"{job.action}:{queue}:{args_text(raw)}"
+        return whole_job(job, queue, raw)
     values = {name: job.inputs[name] for name in terms.together if name in job.inputs}
     try:
         return f"{job.action}:{queue}:{dumps([values])}"
     except (ValueError, RecursionError) as error:
         raise JobError(f"The job cannot be told from others by its {', '.join(values)}: {error}") from None
+
+
+def whole_job(job: Job, queue: str, raw: bytes) -> str:
+    """What a lock is called that equal jobs have in common, as node-resque calls it."""
+    return f"{job.action}:{queue}:{args_text(raw)}"
 
 
 class Admission:
@@ -130,7 +135,7 @@ class Admission:
             *(self._keys.namespace, self._process, self._lease_ms, queues_word(self._queues())),
             *(place, popped.token, lock_of(terms, job, popped.queue, popped.raw)),
             *(round(now) + terms.seconds + 1, terms.seconds, math.floor(now * 1000)),
-            f"{job.action}:{popped.queue}:{args_text(popped.raw)}" if was_unique else "",
+            whole_job(job, popped.queue, popped.raw) if was_unique else "",
             *guard,
         )
         answer = await self._patiently(args)
