@@ -79,6 +79,17 @@ class Backlog:
         """Must the next caller wait? A single request over the limit may enter when there is room."""
         return self._bytes >= MAX_BYTES or len(self._unsent) + len(self._in_flight) >= MAX_COMMANDS
 
+    @property
+    def empty(self) -> bool:
+        """Is nothing unsent, and nothing unanswered?"""
+        return not self._in_flight and not self._unsent
+
+    def add_sent(self, request: Request) -> None:
+        """Whoever calls sends it, and it is the only one."""
+        self._bytes += len(request.data)
+        request.sends += 1
+        self._in_flight.append(request)
+
     def add(self, request: Request) -> None:
         """Queue behind all others, and wake the writer."""
         self._bytes += len(request.data)

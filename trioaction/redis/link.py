@@ -14,6 +14,7 @@ import trio
 from trioaction.redis.address import reason_of
 from trioaction.redis.backlog import BATCH, Backlog, Request
 from trioaction.redis.handshake import Handshake
+from trioaction.redis.line import line_of
 from trioaction.redis.wire import FORSAKEN, NOTHING, pack
 
 _PING = pack(("PING",))
@@ -34,7 +35,9 @@ class Link:
         self.trouble = ""
         self.answered = False
         """Did at least one reply arrive? If not, the next attempt is no better than this one."""
-        self._stream = shake.stream
+        self._line = line_of(shake.stream)
+        self._rest: bytes | memoryview = b""
+        """What the socket did not take of a request that went out at once."""
         self._parser = shake.parser
         self._backlog = backlog
         self._on_push = on_push
@@ -52,43 +55,60 @@ class Link:
                     nursery.start_soon(self._keep_alive)
                     await self._read()
         finally:
-            await trio.aclose_forcefully(self._stream)
+            await self._line.aclose()
 
     def _drop(self, trouble: str) -> None:
         self.trouble = self.trouble or trouble
         self._scope.cancel()
+
+    @property
+    def is_idle(self) -> bool:
+        """Can a request go out at once, since nothing is on its way that others could join?"""
+        return self._line.takes_at_once and self._backlog.empty and not self.trouble
+
+    def send_now(self, request: Request) -> None:
+        """Send a request without the writer's help; only if `is_idle`."""
+        self._backlog.add_sent(request)
+        try:
+            taken = self._line.send_now(request.data)
+        except OSError as error:
+            self._drop(f"the connection broke ({reason_of(error)})")
+            return
+        if taken < len(request.data):
+            self._rest = memoryview(request.data)[taken:]
+            self._backlog.has_unsent.set()
 
     async def _write(self) -> None:
         """All that is pending goes out in one send; while it does, more becomes pending."""
         backlog = self._backlog
         try:
             while True:
-                data = backlog.next_batch()
+                data, self._rest = self._rest or backlog.next_batch(), b""
                 if not data:
                     await backlog.has_unsent.wait()
                 elif len(data) <= BATCH:
-                    await self._stream.send_all(data)
+                    await self._line.send_all(data)
                 else:
                     await self._write_slices(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             self._drop(f"the connection broke ({reason_of(error)})")
 
-    async def _write_slices(self, data: bytes) -> None:
+    async def _write_slices(self, data: bytes | memoryview) -> None:
         view = memoryview(data)
         for start in range(0, len(data), BATCH):
-            await self._stream.send_all(view[start : start + BATCH])
+            await self._line.send_all(view[start : start + BATCH])
             # a peer that takes our bytes is alive, though it cannot reply before the last of them
             self._heard = trio.current_time()
 
     async def _read(self) -> None:
         try:
-            while data := await self._stream.receive_some():
+            while data := await self._line.receive():
                 self._heard = trio.current_time()
-                self._parser.feed(bytes(data))
+                self._parser.feed(data)
                 self._hand_out()
                 self._backlog.make_room()
             self._drop("the server closed the connection")
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
             self._drop(f"the connection broke ({reason_of(error)})")
         except hiredis.ProtocolError as error:
             self._drop(f"what answers does not speak the Redis protocol ({error})")

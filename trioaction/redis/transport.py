@@ -71,6 +71,7 @@ class Transport:
         self._url = url
         self._options = options
         self._backlog = Backlog()
+        self._link: Link | None = None
         self._wanted = trio.Event()
         if not options.lazy:
             self._wanted.set()
@@ -131,7 +132,12 @@ class Transport:
     async def _exchange(self, request: Request) -> Any:
         if not self.connected or self._backlog.full:
             await self._admit(request)
-        self._backlog.add(request)
+        link = self._link
+        if link is not None and link.is_idle:
+            await trio.lowlevel.checkpoint_if_cancelled()  # or it would be sent for who is not there any more
+            link.send_now(request)
+        else:
+            self._backlog.add(request)
         return await request.answered()
 
     async def _admit(self, request: Request) -> None:
@@ -233,14 +239,14 @@ class Transport:
             drop_after=options.drop_after,
         )
         self.generation += 1
-        self.connected = True
+        self._link, self.connected = link, True
         if self.generation > 1:
             options.events.tell(REDIS_BACK, address=self._shown, connection=options.name)
         try:
             with lone_error_ungrouped():
                 await link.run()
         finally:
-            self.connected = False
+            self._link, self.connected = None, False
         self._trouble = link.trouble
         options.events.tell(REDIS_LOST, address=self._shown, reason=link.trouble, connection=options.name)
         self._backlog.connection_died(trio.current_time(), self._in_doubt)
