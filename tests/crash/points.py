@@ -16,6 +16,7 @@ from types import FrameType
 
 from house.sources import PACKAGE, Function, Module, modules
 
+from trioaction.redis.resident import PREFIX
 from trioaction.redis.scripts import Script
 
 LISTED = Path(__file__).with_name("points.txt")
@@ -113,8 +114,8 @@ def _number(data: bytes, at: int) -> tuple[int, int]:
 def title(words: list[bytes]) -> str:
     """A command by its name, or that of its script."""
     name = words[0].decode().upper()
-    if name == "EVALSHA":
-        return _names()[words[1].decode()]
+    if name in ("EVALSHA", "FCALL"):
+        return _names()[words[1].decode().removeprefix(PREFIX)]
     if name == "SCRIPT":
         return f"LOAD {_names()[hashlib.sha1(words[2], usedforsecurity=False).hexdigest()]}"
     if name == "HELLO":

@@ -26,8 +26,10 @@ from pydantic import SecretStr
 from trioaction.action import Action
 from trioaction.config import RedisSettings, Settings, TaskSettings, WebSettings
 from trioaction.errors import RedisUnavailable, StartupError
+from trioaction.redis.resident import Resident
 from trioaction.registry import registry_of
 from trioaction.runtime import Runtime, Server
+from trioaction.work.cycle import CYCLE
 from trioaction.work.membership import Membership
 
 
@@ -56,6 +58,8 @@ class Reenactment:
     async def play(self) -> None:
         """All of it; `AssertionError` if anything is not as it should be afterwards."""
         await self.fleet.transport.pipeline([("SCRIPT", "LOAD", source) for source in sources()])
+        library = Resident(CYCLE, self.fleet.transport).library
+        await self.fleet.transport.call("FUNCTION", "LOAD", "REPLACE", library)
         if self.life.prepare is not None:
             await self.life.prepare(self.fleet)
         async with trio.open_nursery() as nursery:

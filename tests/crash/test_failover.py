@@ -42,7 +42,7 @@ async def test_a_server_that_comes_back_empty_is_joined_anew(valkey_binary: Path
             result.ran(1, await it.processed(), it.deeds.ran.count(2))
 
 
-@pytest.mark.parametrize("flush", ["FLUSHALL", "SCRIPT FLUSH"])
+@pytest.mark.parametrize("flush", ["FLUSHALL", "SCRIPT FLUSH", "FUNCTION FLUSH"])
 async def test_what_is_flushed_is_made_again(valkey_binary: Path, namespace: str, flush: str) -> None:
     with trial(14, flush) as result:
         async with open_private_server(valkey_binary) as redis, whole(redis.url, namespace) as it:

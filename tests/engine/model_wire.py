@@ -8,9 +8,11 @@ from typing import Any, Literal, cast
 
 from redis.connection import ConnectionPool
 
+from trioaction.redis.resident import Resident
 from trioaction.redis.scripts import Script
 from trioaction.redis.transport import ConnectionLost, Transport
 from trioaction.redis.wire import Argument
+from trioaction.work.cycle import CYCLE
 
 Fate = Literal["answered", "resent", "unanswered", "withheld"]
 """What becomes of a command: its first answer may be lost, so that it is sent again; or the last one; or it
@@ -33,6 +35,7 @@ class Wire:
         """The last one."""
         for script in scripts:
             self.send("SCRIPT", "LOAD", script.source)
+        self.send("FUNCTION", "LOAD", "REPLACE", Resident(CYCLE, self.transport).library)
 
     @property
     def transport(self) -> Transport:

@@ -236,6 +236,7 @@ async def _kill_doorbells(thrower: Thrower, chance: random.Random, kind: str) ->
 async def _flush_scripts(thrower: Thrower, chance: random.Random, kind: str) -> None:
     thrower.began(kind)
     await thrower.call("SCRIPT", "FLUSH")
+    await thrower.call("FUNCTION", "FLUSH")
 
 
 async def _kill_redis(thrower: Thrower, chance: random.Random, kind: str) -> None:

@@ -8,7 +8,6 @@ local DIGITS = {
   'hwm', 'ttl', 'result_ttl', 'registered', 'completed', 'failed', 'cancelled', 'out', 'max_running', 'max_queued',
 }
 local LIMITS = 8 -- the first of those that a record has not which an older version has made
-local fan_out_records = {}
 
 local function read_record(at)
   if not fits(at, 'hash') then return {code = 'wrongtype', key = at} end
@@ -34,10 +33,10 @@ end
 -- detached), the one that waits for room to register more. Or a record with a `code` and the `key` that is the matter: "gone",
 -- or "wrongtype" if any of its keys, or a number in it, is not what it should be. A script checks that before it writes.
 local function record_of(keys, id)
-  local record = fan_out_records[id]
+  local record = keys.seen[id]
   if not record then
     record = read_record(keys.fan_out(id))
-    fan_out_records[id] = record
+    keys.seen[id] = record
   end
   return record
 end

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -28,13 +29,25 @@ class Script:
     """One entry script. ``anchor`` is the caller's ``__file__``, its folder, or its package name."""
 
     def __init__(self, anchor: str | Path, filename: str) -> None:
-        path = _folder(anchor) / filename
+        self._path = path = _folder(anchor) / filename
         self.name = path.stem
         self.source = _compose(path, set())
         self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
     def __repr__(self) -> str:
         return f"<Script {self.name} {self.sha[:8]}>"
+
+    @cached_property
+    def body(self) -> str:
+        """The text of its own file, which needs `definitions`."""
+        return _INCLUDE.sub("", self._path.read_text(encoding="utf-8"))
+
+    @cached_property
+    def definitions(self) -> str:
+        """The text of the files that it includes."""
+        seen: set[Path] = set()
+        included = _INCLUDE.findall(self._path.read_text(encoding="utf-8"))
+        return "".join(_compose(self._path.parent / name, seen) + "\n" for name in included)
 
     async def run(
         self,

@@ -1,5 +1,5 @@
 -- The names of all keys, for one namespace: what keys.py is in Python.
-local function keys_of(namespace)
+local function names_of(namespace)
   local at = namespace .. ':'
   local own = at .. 'trioaction:'
   return {
@@ -51,4 +51,12 @@ local function keys_of(namespace)
     cancelled = function(id) return own .. 'cancelled:' .. id end,
     news = function(inbox) return own .. 'news:' .. inbox .. ':' end,
   }
+end
+
+local names = {} -- by namespace; a script that is kept as a function makes them once
+
+-- The names, and what one run of a script has to remember: nothing else outlives a helper, since that would outlive the run.
+local function keys_of(namespace)
+  names[namespace] = names[namespace] or {__index = names_of(namespace)}
+  return setmetatable({seen = {}, skipped = 0}, names[namespace])
 end

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from trioaction.errors import TrioactionError
+from trioaction.redis.resident import Resident
 from trioaction.redis.scripts import Script
 from trioaction.redis.transport import Transport
 from trioaction.resque.keys import Keys, queues_word
@@ -134,6 +135,7 @@ class Cycle:
         limits: Sequence[Limit] = (),
     ) -> None:
         self._transport = transport
+        self._cycle = Resident(CYCLE, transport)
         self._namespace = keys.namespace
         self._process = process
         self.queues = queues
@@ -187,7 +189,7 @@ class Cycle:
             args += words
         args += sorted(free, reverse=True)
         args += self.queues if queues is None else queues
-        reply = await self._answer(CYCLE, args)
+        reply = self._checked(await self._cycle.run(args, retry=True))
         self._last_queue = reply[3]
         return Exchange(
             [code.decode() for code in reply[1]],
@@ -222,7 +224,9 @@ class Cycle:
         self.queues = queues
 
     async def _answer(self, script: Script, args: Sequence[bytes | str | int]) -> list[Any]:
-        reply = cast("list[Any]", await script.run(self._transport, (), args, retry=True))
+        return self._checked(await script.run(self._transport, (), args, retry=True))
+
+    def _checked(self, reply: list[Any]) -> list[Any]:
         if reply[0] != b"ok":
             raise Fenced(f"Process {self._process} has no record in Redis any more")
         return reply

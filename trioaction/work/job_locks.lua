@@ -10,7 +10,6 @@
 local MAX_SKIPPED = 400 -- in one run of a script, or it would hold Redis up
 local OUTSTANDING = 10000 -- ms that the job that went last may need to get a slot
 local FIRST_LOOKED_AT = 10 -- jobs of its queue, where it is as long as it has none
-local skipped = 0
 
 local function owner_key(keys, job) return keys.owner('workerslock:' .. job) end
 
@@ -42,14 +41,14 @@ end
 -- Takes the first job from those that wait for a lock: its queue and its element; nil if there is none. What is no job, and
 -- children that nobody wants, end here.
 local function next_waiting(keys, job, touched)
-  while skipped < MAX_SKIPPED do
+  while keys.skipped < MAX_SKIPPED do
     local entry = redis.pcall('LPOP', keys.waiting(job))
     if type(entry) ~= 'string' then return nil end
     local size, from = string.match(entry, '^(%d+) ()')
     local queue, raw = string.sub(entry, from or 1, from and from + size - 1 or 0), string.sub(entry, from and from + size or 1)
     local id, index = child_of(raw)
     if size and not (id and ends_here(keys, id, index, touched)) then return queue, raw end
-    skipped = skipped + 1
+    keys.skipped = keys.skipped + 1
   end
 end
 

@@ -79,7 +79,7 @@ class Room:
 
     def there_is(self) -> bool:
         """Is it time? Says so once."""
-        over = trio.current_time() >= self.until
+        over = self.until < math.inf and trio.current_time() >= self.until
         if over:
             self.until = math.inf
         return over

@@ -7,6 +7,7 @@ known to be in Redis is kept: an outcome is dropped only when Redis has it, or w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 
 import trio
@@ -262,13 +263,16 @@ class Shift:
         if self._all_ended or (self._stopping and not self.running):
             self._drained.set()
         self._woken = trio.Event()
-        times = (
+        until = min(
             self._suspect.until,
             self._slots.crowd.until,
             self._cancelling.until,
             self._lookout.room.until,
         )
-        with trio.move_on_at(min(times)):
+        if until == math.inf:  # as a rule; a scope would cost more than all the rest
+            await self._woken.wait()
+            return
+        with trio.move_on_at(until):
             await self._woken.wait()
 
     async def _carefully(self, step: Callable[[], Awaitable[None]]) -> None:

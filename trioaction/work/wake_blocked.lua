@@ -24,7 +24,7 @@ if #due > 0 then redis.call('PEXPIRE', keys.lease(process), ARGV[3]) end -- the 
 
 for _, job in ipairs(due) do
   if not is_outstanding(keys, job) and hand_over(keys, job, touched) then went = went + 1 end
-  if skipped >= MAX_SKIPPED then break end -- the rest with the next call
+  if keys.skipped >= MAX_SKIPPED then break end -- the rest with the next call
   redis.call('ZADD', keys.blocked, 'XX', string.format('%.0f', now + PAUSE), job)
 end
 touch_all(keys, touched)
