@@ -32,6 +32,8 @@ def changed(script: Script, before: str, after: str) -> Script:
     assert before in script.source
     other = copy.copy(script)
     other.source = script.source.replace(before, after)
+    other.definitions = script.definitions.replace(before, after)
+    other.body = script.body.replace(before, after)
     other.sha = hashlib.sha1(other.source.encode(), usedforsecurity=False).hexdigest()
     return other
 

@@ -35,7 +35,8 @@ class Wire:
         """The last one."""
         for script in scripts:
             self.send("SCRIPT", "LOAD", script.source)
-        self.send("FUNCTION", "LOAD", "REPLACE", Resident(CYCLE, self.transport).library)
+            if script.name == CYCLE.name:
+                self.send("FUNCTION", "LOAD", "REPLACE", Resident(script, self.transport).library)
 
     @property
     def transport(self) -> Transport:

@@ -89,6 +89,18 @@ async def test_a_call_cancelled_before_it_was_sent_is_never_sent(redis_url: str,
         assert await transport.call("GET", key) is None
 
 
+async def test_a_connection_that_is_being_given_up_gets_no_more_commands(
+    redis_url: str, namespace: str
+) -> None:
+    key = f"{namespace}:n"
+    async with open_transport(redis_url, name="t", max_backoff=0.01) as transport:
+        link = transport._link
+        assert link is not None
+        link._drop("it is of no use any more")
+        assert await transport.call("INCR", key) == 1  # by the next one, and without a doubt
+        assert transport.generation == 2
+
+
 async def test_a_call_cancelled_while_disconnected_is_not_sent_later(redis_url: str, namespace: str) -> None:
     key = f"{namespace}:n"
     async with (
