@@ -78,6 +78,14 @@ def bench(session: nox.Session) -> None:
     session.run("python", "tests/benchmarks/run.py", *session.posargs)
 
 
+@nox.session
+def curves(session: nox.Session) -> None:
+    """The pictures and tables of docs/cost-curves.md; ``-- --draw`` draws what was measured before."""
+    session.install(*WITH_EVERYTHING, *_group("tests"), *_group("curves"))
+    session.run("python", "-m", "benchmarks.curves.main", *session.posargs, env={"PYTHONPATH": "tests"})
+    session.run("pytest", "tests/unit/test_curves.py")  # only here is there something to draw with
+
+
 def _install_node_resque(session: nox.Session) -> None:
     if shutil.which("node") is None or shutil.which("npm") is None:
         session.skip("node and npm are not both on PATH, so node-resque cannot be tried")
