@@ -85,7 +85,7 @@ async def run_pool(
     it keeps to no rate limits.
     """
     tasks = membership.settings
-    prefixes = [runtime.keys.queue("")]
+    prefixes = [runtime.keys.queue(""), runtime.keys.emptied("")]
     queues = QueueNames(
         tasks.queues, _namer(tasks, runtime.settings.root), every=tasks.queues_every, events=runtime.events
     )

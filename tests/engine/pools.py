@@ -73,7 +73,9 @@ async def working(
         member = Membership(transport, keys, tasks, this_process(), slots=slots)
         executor = Executor(registry, timeout=30, threads=5, job_threads=slots)
         tally = Tally()
-        async with open_doorbell(url, prefixes=[keys.queue("")], name="bell", safety=15) as bell:
+        async with open_doorbell(
+            url, prefixes=[keys.queue(""), keys.emptied("")], name="bell", safety=15
+        ) as bell:
             fan_outs = FanOuts(url, transport, keys, member.join, heartbeat=tasks.heartbeat, patience=10)
             crew = Crew(
                 transport=transport,

@@ -48,7 +48,11 @@ class Serving:
     async def scripts_run(self) -> int:
         """How many scripts its Redis has run so far: only of use where nobody else uses that."""
         reply = await self.fleet.transport.call("INFO", "commandstats")
-        lines = [line for line in reply.decode().splitlines() if line.startswith(("cmdstat_evalsha", "cmdstat_fcall"))]
+        lines = [
+            line
+            for line in reply.decode().splitlines()
+            if line.startswith(("cmdstat_evalsha", "cmdstat_fcall"))
+        ]
         return sum(int(line.partition("calls=")[2].partition(",")[0]) for line in lines)
 
 

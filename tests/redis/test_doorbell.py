@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from faultproxy import open_fault_proxy
 from polling import until
 from private_server import open_private_server
@@ -286,3 +288,63 @@ def test_too_many_names_are_as_good_as_all() -> None:
     bell.hear([b"invalidate", [f"ns:{number}".encode() for number in range(MOST_NAMES + 1)]])
     assert bell.rung
     assert bell.names() is None
+
+
+async def test_a_ring_that_can_wait_wakes_at_its_time(redis_url: str, namespace: str) -> None:
+    heard: list[set[bytes] | None] = []
+
+    async with armed_doorbell(redis_url, namespace) as (bell, producer):
+
+        def soon(names: set[bytes] | None, due: float) -> float:
+            heard.append(names)
+            return min(due, trio.current_time() + 0.05)
+
+        bell.pace, began = soon, trio.current_time()
+        await producer.call("RPUSH", f"{namespace}:queue:default", "job")
+        with trio.fail_after(5):
+            await bell.wait()
+        assert trio.current_time() >= began + 0.05
+        assert heard == [{f"{namespace}:queue:default".encode()}]
+        assert not bell.rung
+
+
+async def test_a_ring_can_be_put_off_and_brought_forward() -> None:
+    bell, times = Doorbell(["ns:"], LONG), iter((trio.current_time() + LONG, -math.inf))
+    bell.pace = lambda _names, _due: next(times)
+    message = [b"invalidate", [b"ns:key"]]
+    bell.ring()
+    bell.hear(message)  # put off
+    with trio.move_on_after(0.02) as scope:
+        await bell.wait()
+    assert scope.cancelled_caught
+    bell.hear(message)
+    with trio.fail_after(5):
+        await bell.wait()
+
+
+async def test_a_ring_that_is_put_off_in_the_last_moment_wakes_nobody() -> None:
+    bell, woken = Doorbell(["ns:"], LONG), trio.Event()
+    bell.pace = lambda _names, _due: trio.current_time() + LONG
+
+    async def wait() -> None:
+        await bell.wait()
+        woken.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        bell.ring()  # the waiting task will run in the next turn of the loop
+        await trio.lowlevel.checkpoint()
+        bell.hear([b"invalidate", [b"ns:key"]])
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert not woken.is_set()
+        bell.ring()
+        with trio.fail_after(5):
+            await woken.wait()
+
+
+async def test_to_wait_is_a_checkpoint_even_when_rung() -> None:
+    bell = Doorbell(["ns:"], LONG)
+    bell.ring()
+    with trio.testing.assert_checkpoints():
+        await bell.wait()

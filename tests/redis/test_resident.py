@@ -1,4 +1,4 @@
-"""Scripts that the server keeps as functions: loaded when they are missing, done without where they are refused."""
+"""Scripts that the server keeps as functions: loaded when they are missing, done without where refused."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trioaction.work.appetite import FIRST, FULL_LOOKS, LONGEST, Appetite
+from trioaction.work.appetite import FIRST, FULL_LOOKS, LONGEST, SHORTEST, Appetite
 
 
 def looks(appetite: Appetite, *found: bool, full: bool = False) -> None:
@@ -26,9 +26,10 @@ def test_each_empty_look_doubles_the_cap_up_to_the_longest() -> None:
 def test_a_wait_is_any_time_below_the_cap() -> None:
     appetite = Appetite()
     looks(appetite, *(False,) * 10)
-    waits = [appetite.delay() for _ in range(200)]
-    assert 0 <= min(waits) < LONGEST / 4
-    assert LONGEST * 3 / 4 < max(waits) <= LONGEST
+    waits = sorted(appetite.delay() for _ in range(2000))
+    assert SHORTEST <= waits[0] < 2 * SHORTEST
+    assert LONGEST / 2 < waits[-1] <= LONGEST
+    assert waits[1000] < LONGEST / 10  # as many below a tenth of the cap as above, and more
 
 
 def test_a_job_quarters_the_cap_and_in_the_end_takes_it_away() -> None:

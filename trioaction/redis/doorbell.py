@@ -7,8 +7,9 @@ once for many writes, or for no reason. This module never reads or writes a key.
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -33,6 +34,15 @@ MOST_NAMES = 10_000
 """Names of keys that are kept for who asks for them; more are as good as all."""
 _OFF = ("CLIENT", "TRACKING", "OFF")
 
+Pace = Callable[[set[bytes] | None, float], float]
+"""When to wake, on Trio's clock: from the names of the keys that were just written (None: any), and from when
+it was to be so far (infinite: not at all)."""
+
+
+def at_once(_names: set[bytes] | None, _due: float) -> float:
+    """For who answers each ring at once."""
+    return -math.inf
+
 
 class Doorbell:
     """Armed by one task, which then looks for work and waits; made by `open_doorbell`."""
@@ -42,7 +52,10 @@ class Doorbell:
         self._on = ("CLIENT", "TRACKING", "ON", "BCAST", *prefix_words)
         self._safety = safety
         self._transport: Transport | None = None
-        self._bell = trio.Event()
+        self.pace: Pace = at_once
+        """Asked in the middle of reading from Redis, so that a ring which can wait wakes nobody."""
+        self._due = self._safety_at = math.inf
+        self._scope = trio.CancelScope()
         self._names: set[bytes] | None = None
         self._wanted = False
         self._tracking = False
@@ -56,13 +69,17 @@ class Doorbell:
 
     @property
     def rung(self) -> bool:
-        """Would `wait` return at once?"""
-        return self._bell.is_set()
+        """Would `wait` return, at once or soon?"""
+        return self._due < math.inf
 
     def ring(self) -> None:
         """Wake the waiting task, or let its next `wait` return at once."""
         self._names = None
-        self._bell.set()
+        self._wake_at(-math.inf)
+
+    def _wake_at(self, due: float) -> None:
+        self._due = due
+        self._scope.deadline = min(due, self._safety_at)
 
     def names(self) -> set[bytes] | None:
         """The keys that were written since the last call; None if it may have been any of them."""
@@ -102,16 +119,21 @@ class Doorbell:
         A checkpoint; when cancelled a ring is kept for the next wait. The safety interval also asks for
         tracking anew, since Redis does not say when somebody has ended it.
         """
-        with trio.move_on_after(self._patience()) as scope:
-            await self._bell.wait()
-        if scope.cancelled_caught:
-            self._names = None
-        if scope.cancelled_caught and self._wanted:
-            self._quiet_polls += 1
-            await self._track()
-        elif not scope.cancelled_caught:
+        self._safety_at = trio.current_time() + self._patience()
+        while True:
+            with trio.CancelScope(deadline=min(self._due, self._safety_at)) as self._scope:
+                await trio.sleep_forever()
+            now = trio.current_time()
+            if now >= min(self._due, self._safety_at):  # else a ring was put off in the last moment
+                break
+        if self._due <= now:
             self._quiet_polls = 0
-        self._bell = trio.Event()
+        else:
+            self._names = None
+            if self._wanted:
+                self._quiet_polls += 1
+                await self._track()
+        self._due = math.inf
 
     def _patience(self) -> float:
         """Seconds until the next look, with jitter, or all processes would look at once."""
@@ -166,13 +188,10 @@ class Doorbell:
         """A push message. FLUSHALL comes as an invalidation too, of no key in particular."""
         if not message or message[0] != b"invalidate":
             return
-        if self._names is None or message[1] is None:
-            self.ring()
-            return
-        self._names.update(message[1])
-        if len(self._names) > MOST_NAMES:
-            self._names = None
-        self._bell.set()
+        names: set[bytes] | None = None if message[1] is None else set(message[1])
+        known = set[bytes]() if names is None or self._names is None else self._names | names
+        self._names = known if 0 < len(known) <= MOST_NAMES else None
+        self._wake_at(self.pace(names, self._due))
 
     def lost(self) -> None:
         """The connection is gone: who waits for its next message would wait too long, and must poll."""

@@ -1,8 +1,8 @@
 """A script that the server keeps as a function, for those that run thousands of times a second.
 
 Each run of an ordinary script makes all the helpers anew that it includes; a function has them from when it
-was loaded. That is a third of the time of a small exchange. Where the server has no functions, or this user may
-not use them, the script is run as any other.
+was loaded. That is a third of the time of a small exchange. Where the server has no functions, or this user
+may not use them, the script is run as any other.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Resident:
         )
 
     async def run(self, args: Sequence[Argument], *, retry: bool = False) -> Any:
-        """Run the script and return its raw reply. A checkpoint; cancelled, and ``retry``, as `Script.run`."""
+        """Run the script and return its raw reply. A checkpoint; when cancelled, and ``retry``, as there."""
         for _ in range(_LOADS):
             if self._refused_at == self._transport.generation:
                 break

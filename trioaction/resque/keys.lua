@@ -33,6 +33,7 @@ local function names_of(namespace)
     retry = own .. 'retry',
     rate = function(kind, name) return own .. 'rate:' .. kind .. ':' .. name end,
     paused = own .. 'paused',
+    emptied = function(text) return own .. 'emptied:' .. text end,
     owner = function(lock) return own .. 'owner:' .. lock end,
     locks_of = function(id) return own .. 'locks:' .. id end,
     blocked = own .. 'blocked',

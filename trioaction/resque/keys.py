@@ -143,6 +143,10 @@ class Keys:
         """List of the Unix ms of the latest starts of a ``queue``'s or an ``action``'s jobs."""
         return self.own(f"rate:{kind}:{name}")
 
+    def emptied(self, text: str) -> str:
+        """Written to say that a process (``text`` begins with its id and a space) has emptied a queue."""
+        return self.own(f"emptied:{text}")
+
     @property
     def paused(self) -> str:
         """Set of the queues from which nobody takes jobs."""

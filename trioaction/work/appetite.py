@@ -3,6 +3,9 @@
 Every idle process hears every write, so many of them would all run for one job. Each waits a random time
 below a cap, which doubles when a look finds nothing and shrinks when it finds a job: those that find
 nothing stand back. A process that is alone never waits.
+
+The time is as likely to be between 1 and 2 ms as between 10 and 20: so a few of many look at once, and few
+of all the others before they hear that the job has been taken, and no process has to know how many there are.
 """
 
 from __future__ import annotations
@@ -10,8 +13,10 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-FIRST, LONGEST = 0.0005, 0.02
+FIRST, LONGEST = 0.0005, 0.1
 """Seconds: the first cap after an empty look, and the largest."""
+SHORTEST = 0.0001
+"""Seconds: the shortest time below a cap."""
 FULL_LOOKS = 20
 """After so many looks in a row that filled every slot, the doorbell is of no use for a while."""
 
@@ -31,7 +36,9 @@ class Appetite:
 
     def delay(self) -> float:
         """Seconds to wait after a ring."""
-        return random.uniform(0, self.cap) if self.cap else 0.0  # noqa: S311 nothing secret about it
+        if not self.cap:
+            return 0.0
+        return SHORTEST * (self.cap / SHORTEST) ** random.random()  # noqa: S311 nothing secret about it
 
     def looked(self, *, found: bool, full: bool) -> None:
         """A look is over: did it find jobs, and did it fill every free slot?"""

@@ -48,6 +48,7 @@ for at = first_free + frees, #ARGV do queues[#queues + 1] = ARGV[at] end
 local cycle = {
   process = process, sequence = sequence, run_at = ARGV[5], last_queue = ARGV[6], queues = ARGV[7],
   inflight = keys.inflight(process), free = free, ended = {}, filled = {}, touched = {}, popped = {}, problems = {},
+  took = {}, emptied = {},
   bytes = 0, completed = 0, failed = 0, cancelled = 0, dropped = 0, limits = limits_from(ARGV, 12, limits),
 }
 
@@ -64,7 +65,10 @@ if redis.call('EXISTS', keys.deaths, keys.locks_of(process), keys.paused, keys.p
 end
 move_all(keys, process, cycle.queues, ARGV, first, moves)
 local codes = finish_all(keys, cycle, ARGV, starts)
-if #free > 0 then pop_all(keys, cycle, queues) end
+if #free > 0 then
+  pop_all(keys, cycle, queues)
+  tell_emptied(keys, cycle)
+end
 keep_starts(cycle)
 if cycle.suspect then hold_suspect(keys, process, sequence, cycle.suspect) end
 free_places(keys, cycle)

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import trio
-
 from trioaction.redis.doorbell import Doorbell
+from trioaction.resque.keys import Keys
 from trioaction.work.appetite import Appetite
 from trioaction.work.cycle import MAX_BYTES, Exchange
 from trioaction.work.quiet import Quiet
 from trioaction.work.rates import Room
+from trioaction.work.rings import Rings
 
 
 class Lookout:
     """For one shift; ``wake`` wakes its dispatcher."""
 
-    def __init__(self, bell: Doorbell, quiet: Quiet, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, bell: Doorbell, quiet: Quiet, wake: Callable[[], None], *, keys: Keys, process: str
+    ) -> None:
         self.hungry = True
         """Is there reason to look?"""
         self.room = Room()
@@ -27,17 +29,17 @@ class Lookout:
         self._quiet = quiet
         self._wake = wake
         self._appetite = Appetite()
+        self._rings = Rings(keys, process, self._appetite)
         self._listening = False
         self._looked_at: list[str] | None = None
         """The queues of the last look, if it was not at all of them."""
 
     async def listen(self) -> None:
         """Hear the doorbell, until cancelled. A checkpoint."""
+        self._bell.pace = self._rings.pace
         while True:
             await self._bell.wait()
-            delay = self._appetite.delay()
-            if delay:
-                await trio.sleep(delay)
+            self._rings.answered()
             self.look_again()
 
     async def resume_after_quiet(self) -> None:

@@ -51,8 +51,12 @@ local function pop_some(keys, cycle, queue, most)
   if cycle.paused and cycle.paused(queue) then return 0 end
   local places = places_of(cycle.limits, queue)
   if places <= 0 then return 0 end
-  local raws = pop_raw(keys, cycle, queue, math.min(portion(cycle, most), places, room_of(keys, cycle, queue)))
-  if not raws then return 0 end
+  local wished = math.min(portion(cycle, most), places, room_of(keys, cycle, queue))
+  local raws = pop_raw(keys, cycle, queue, wished)
+  if not raws then
+    cycle.emptied[queue] = cycle.took[queue] and wished > 0
+    return 0
+  end
   if raws.err then
     cycle.problems[#cycle.problems + 1] = keys.queue(queue)
     return 0
@@ -61,5 +65,19 @@ local function pop_some(keys, cycle, queue, most)
   if cycle.wary then up_to_suspect(keys, cycle, queue, wanted) end
   if #wanted > 0 then fill(keys, cycle, queue, wanted, ids, indexes) end
   drop_all(keys, cycle, void)
+  cycle.took[queue], cycle.emptied[queue] = true, #raws < wished
   return #raws
+end
+
+-- Tells all idle processes which queues have no jobs any more: they have heard of the last one too, and need not look for it.
+-- With action limits or a suspect what is left in a queue is not known.
+local function tell_emptied(keys, cycle)
+  if cycle.suspect or cycle.limits and cycle.limits.of_actions then return end
+  for queue, is_empty in pairs(cycle.emptied) do
+    if is_empty then
+      local key = keys.emptied(cycle.process .. ' ' .. queue)
+      redis.call('SET', key, 1)
+      redis.call('DEL', key) -- who listens is told of the write all the same
+    end
+  end
 end

@@ -74,7 +74,7 @@ class Shift:
         )
         # half of the slots at a time: the one half runs while Redis fills the other
         self._share = min(MAX_ITEMS, (crew.settings.concurrency + 1) // 2)
-        self._lookout = Lookout(crew.bell, crew.quiet, self._wake)
+        self._lookout = Lookout(crew.bell, crew.quiet, self._wake, keys=crew.keys, process=process)
         self._suspect = Suspect()
         self._outbox = Outbox(crew.tally, crew.events)
         self._cancelling = Cancelling(Store(crew.transport, crew.keys), self._wake)
