@@ -6,7 +6,6 @@ A frozen ``Settings`` is made once per process and passed down; nothing reads th
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import tomllib
@@ -23,12 +22,12 @@ from pydantic import (
     SecretStr,
     ValidationError,
     field_validator,
-    model_serializer,
     model_validator,
 )
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from trioaction.errors import ConfigError
+from trioaction.queue_rate import DAY, QueueRate
 
 FILE_NAME = "trioaction.toml"
 ENV_PREFIX = "TRIOACTION_"
@@ -36,18 +35,13 @@ ALIASES = {"REDIS_URL": ("redis", "url"), "DATABASE_URL": ("database", "url")}
 SECRETS = frozenset({*ALIASES.values(), ("admin", "password")})
 """Settings with passwords in them: never shown."""
 MIB = 1024 * 1024
-DAY = 24 * 60 * 60
-MOST_STARTS = 1_000_000
-SHORTEST_WINDOW, LONGEST_WINDOW = 0.001, 365 * DAY
-"""Of a rate limit, in seconds."""
 LONGEST_TTL = 365 * DAY
 """Of the results of a fan-out, in seconds."""
 SHORTEST_PASSWORD = 12
 """Characters."""
 MOST_RENAMED = 400
 """Workers that are called after other queues in one step, or it would hold Redis up."""
-_RATE = re.compile(r"(\d{1,9}) ?/ ?(\d{1,9}(?:\.\d{1,9})?)? ?(s|min|h|d)", re.ASCII)
-_UNITS = {"s": 1, "min": 60, "h": 3600, "d": DAY}
+MOST_PROCESSES = 256
 _HOST = re.compile(r"\.?[\w-]+(\.[\w-]+)*", re.ASCII)
 
 
@@ -87,33 +81,6 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class QueueRate(Section):
-    """How many jobs of a queue may start in ``per`` seconds; written ``"10/s"`` or ``"100/60s"``."""
-
-    count: int
-    per: float
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read(cls, text: Any) -> Any:
-        found = _RATE.fullmatch(text) if isinstance(text, str) else None
-        if found is None:
-            raise ValueError('a rate is jobs per time, like "10/s", "100/60s", "5/min", "200/h" or "1/d"')
-        count, per = int(found[1]), float(found[2] or 1) * _UNITS[found[3]]
-        if not (1 <= count <= MOST_STARTS and SHORTEST_WINDOW <= per <= LONGEST_WINDOW):
-            raise ValueError(f"a rate is 1 to {MOST_STARTS:,} jobs in {SHORTEST_WINDOW} s to a year")
-        return {"count": count, "per": per}
-
-    @model_serializer
-    def _text(self) -> str:
-        return f"{self.count}/{self.per:.10g}s" if self.per != 1 else f"{self.count}/s"
-
-    @property
-    def window(self) -> int:
-        """``per`` in whole milliseconds."""
-        return math.ceil(round(self.per * 1000, 6))
-
-
 class TaskSettings(Section):
     """``[tasks]``: which jobs this process runs, and how."""
 
@@ -146,6 +113,12 @@ class TaskSettings(Section):
                 f"{self.heartbeat:g} s, or processes would take each other for dead"
             )
         return self
+
+
+class ServerSettings(Section):
+    """``[server]``: of how many processes ``trioaction start`` consists; 0 is one for each core."""
+
+    processes: int = Field(default=1, ge=0, le=MOST_PROCESSES)
 
 
 class FanOutSettings(Section):
@@ -255,6 +228,7 @@ class Settings(BaseSettings):
     )
 
     root: Path = Field(default_factory=Path.cwd)
+    server: ServerSettings = ServerSettings()
     tasks: TaskSettings = TaskSettings()
     fan_out: FanOutSettings = FanOutSettings()
     web: WebSettings = WebSettings()

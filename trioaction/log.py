@@ -32,12 +32,17 @@ _TO_STANDARD_LIBRARY: list[Processor] = [
 _WHOLE = frozenset({"event", "exception", "stack"})
 
 
-def configure(settings: LogSettings) -> None:
-    """Send every logger of the process, structlog's or not, to standard error; may be called again."""
+def configure(settings: LogSettings, *, process: int | None = None) -> None:
+    """Send every logger of the process, structlog's or not, to standard error; may be called again.
+
+    With the number of the ``process`` among several of one start, every line carries it.
+    """
     terminal = sys.stderr.isatty()
     text = settings.format == "text" or (settings.format == "auto" and terminal)
     handler = _Handler(_StandardError())
-    handler.setFormatter(_formatter(_for_people(colours=terminal) if text else _for_machines()))
+    numbered = [] if process is None else [_Numbered(process)]
+    renderers = _for_people(colours=terminal) if text else _for_machines()
+    handler.setFormatter(_formatter([*numbered, *renderers]))
     root = logging.getLogger()
     for old in [old for old in root.handlers if isinstance(old, _Handler)]:
         root.removeHandler(old)
@@ -86,6 +91,19 @@ class _StandardError:
 
     def flush(self) -> None:
         sys.stderr.flush()
+
+
+class _Numbered:
+    """Puts the number of this process into a line. Who is named there already is ``process_id`` then."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def __call__(self, _logger: Any, _method: str, event: EventDict) -> EventDict:
+        if "process" in event:
+            event["process_id"] = event.pop("process")
+        event["process"] = self._number
+        return event
 
 
 class _Handler(logging.StreamHandler[_StandardError]):

@@ -6,7 +6,8 @@ work itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -41,6 +42,8 @@ from trioaction.work.scheduler import Scheduler
 from trioaction.work.shift import LAST_WORDS
 
 if TYPE_CHECKING:
+    from trioaction.metrics.page import Page
+    from trioaction.processes.member import Member
     from trioaction.web.scrapers import Scrapers
     from trioaction.web.streams import Streams
 
@@ -49,23 +52,28 @@ log = structlog.stdlib.get_logger("trioaction")
 POOL_HERALD, SCHEDULE_HERALD = "trioaction-doorbell", "trioaction-schedule"
 
 
-def run_server(settings: Settings, *, on_ready: Callable[[Runtime, str], None]) -> int:
-    """Serve until a signal ends the process; returns its exit code.
+OnReady = Callable[[Runtime, str], None]
+
+
+def run_server(settings: Settings, *, on_ready: OnReady, member: Member | None = None) -> int:
+    """Serve until a signal ends the process; returns its exit code. A ``member`` is one of several.
 
     0: all that ran had ended in time. 1: jobs had to be put back, or Redis was away. 128 + n: a second signal
     ended it at once.
     Raises StartupError if it cannot start, and the group of all errors if a component keeps crashing.
     """
-    configure(settings.log)
+    configure(settings.log, process=member.place.number if member else None)
     registry = discover(settings.actions.package, settings.root)
-    return trio.run(partial(_serve, settings, registry, on_ready))
+    return trio.run(_serve, settings, registry, on_ready, member)
 
 
-async def _serve(settings: Settings, registry: Registry, on_ready: Callable[[Runtime, str], None]) -> int:
-    server = Server(settings, registry)
+async def _serve(settings: Settings, registry: Registry, on_ready: OnReady, member: Member | None) -> int:
+    server = Server(settings, registry, member)
     obedience = Obedience(server, Places(settings.root))
     async with trio.open_nursery() as nursery:
         await nursery.start(obedience.obey)
+        if member is not None:
+            nursery.start_soon(member.heed, obedience)
         await server.run(on_ready)
         nursery.cancel_scope.cancel()
     return int(not server.ended_well) if obedience.code is None else obedience.code
@@ -142,19 +150,27 @@ def _namer(tasks: TaskSettings, root: Path) -> Namer | None:
 class Server:
     """One serving process: web, workers and scheduler, as the settings say."""
 
-    def __init__(self, settings: Settings, registry: Registry) -> None:
+    def __init__(self, settings: Settings, registry: Registry, member: Member | None = None) -> None:
         self.ended_well = True
         """Did all jobs end within the grace period, as far as Redis could tell?"""
         self.quiet = Quiet()
         """While it is on, no more jobs are taken."""
         self._settings = settings
         self._registry = _with_operations(settings, registry)
+        self._member = member
         self._draining = trio.Event()
+        self._closing = trio.Event()
+        """For the web: as ``draining``, but a little later if others go on to accept."""
         self._scope = trio.CancelScope()
         self._hurry: Callable[[float], None] = _nothing
 
     def stop(self) -> None:
         """Accept nothing new; `run` returns when what runs has ended, or the grace period is over."""
+        self._draining.set()
+        self._closing.set()
+
+    def retire(self) -> None:
+        """The same, while another process accepts on the same socket: no client notices."""
         self._draining.set()
 
     def cancel(self) -> None:
@@ -162,7 +178,7 @@ class Server:
         self._hurry(0)
         self._scope.cancel()
 
-    async def run(self, on_ready: Callable[[Runtime, str], None]) -> None:
+    async def run(self, on_ready: OnReady) -> None:
         """Start everything, call ``on_ready`` with the URL, serve until stopped. A checkpoint.
 
         When cancelled, what runs is cancelled, and its jobs go back to their queues.
@@ -175,7 +191,7 @@ class Server:
                 await self._work(runtime, on_ready)
                 self.ended_well = await give_back(runtime.membership)
 
-    async def _work(self, runtime: Runtime, on_ready: Callable[[Runtime, str], None]) -> None:
+    async def _work(self, runtime: Runtime, on_ready: OnReady) -> None:
         """Two nurseries: the inner one drains, the outer one is cancelled when it has."""
         async with trio.open_nursery() as background:
             await self._start_background(runtime, background)
@@ -251,23 +267,39 @@ class Server:
     ) -> None:
         from trioaction.web.serve import serve  # noqa: PLC0415  (a third of the import time of a command)
 
-        await serve(
-            self._settings.web,
-            runtime.executor,
-            grace=self._settings.tasks.grace,
-            ready=partial(self._not_ready, runtime),
-            draining=self._draining,
-            events=runtime.events,
-            scrapers=self._scrapers(runtime),
-            streams=self._streams(runtime),
-            task_status=task_status,
-        )
+        async with self._scrapers(runtime) as scrapers:
+            await serve(
+                self._settings.web,
+                runtime.executor,
+                grace=self._settings.tasks.grace,
+                ready=partial(self._not_ready, runtime),
+                draining=self._closing,
+                events=runtime.events,
+                scrapers=scrapers,
+                streams=self._streams(runtime),
+                listener=self._member.listener() if self._member else None,
+                leaving=self._draining if self._member else None,
+                task_status=task_status,
+            )
 
-    def _scrapers(self, runtime: Runtime) -> Scrapers | None:
+    @asynccontextmanager
+    async def _scrapers(self, runtime: Runtime) -> AsyncGenerator[Scrapers | None]:
         if not self._settings.metrics.enabled:
-            return None
-        from trioaction.metrics.page import Page, Sources  # noqa: PLC0415  (as serve: only who serves needs it)
-        from trioaction.web.scrapers import Scrapers  # noqa: PLC0415
+            yield None
+            return
+        from trioaction.web.scrapers import Scrapers  # noqa: PLC0415  (as serve: only who serves needs it)
+
+        allow = self._settings.metrics.allow
+        if self._member is None:
+            yield Scrapers(self._page(runtime), allow)
+            return
+        from trioaction.processes.gathering import gathered  # noqa: PLC0415  (only one of several needs it)
+
+        async with gathered(self._page(runtime), self._member) as page:
+            yield Scrapers(page, allow)
+
+    def _page(self, runtime: Runtime) -> Page:
+        from trioaction.metrics.page import Page, Sources  # noqa: PLC0415  (as serve)
 
         tasks = self._settings.tasks
         sources = Sources(
@@ -278,7 +310,7 @@ class Server:
             fleet=Fleet(runtime.transport, runtime.keys),
             slots=tasks.concurrency if tasks.workers else 0,
         )
-        return Scrapers(Page(sources), self._settings.metrics.allow)
+        return Page(sources)
 
     def _streams(self, runtime: Runtime) -> Streams | None:
         most = self._settings.web.max_streams

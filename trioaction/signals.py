@@ -33,23 +33,25 @@ class Obedient(Protocol):
         """End when what runs has ended."""
         ...
 
+    def retire(self) -> None:
+        """End when what runs has ended, while others go on to accept."""
+        ...
+
     def cancel(self) -> None:
         """End at once."""
         ...
 
 
 class Obedience:
-    """Does what signals ask for."""
+    """Does what signals ask for, and what a supervisor does."""
 
     def __init__(self, server: Obedient, places: Places) -> None:
+        self.code: int | None = None
+        """The exit code, if the process was to end at once."""
         self._server = server
         self._places = places
-        self._ended_by: list[int] = []
-
-    @property
-    def code(self) -> int | None:
-        """The exit code, if a signal ended the process at once."""
-        return 128 + self._ended_by[-1] if len(self._ended_by) > 1 else None
+        self._asked = 0
+        self._draining = False
 
     async def obey(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Obey until cancelled. A checkpoint; when cancelled, no signal has a meaning of ours any more."""
@@ -69,7 +71,7 @@ class Obedience:
         elif number == SIGUSR1:
             tree = TaskTree(self._places)
             log.warning("all tasks", tasks=tree.tasks, stack=tree.text)
-        elif self._ended_by:
+        elif self._draining:
             return  # supervisors send SIGCONT after SIGTERM
         elif number == SIGTSTP and self._server.quiet.begin():
             log.info("quiet: no more jobs are taken; SIGCONT takes it back")
@@ -78,14 +80,31 @@ class Obedience:
 
     def _end(self, number: int) -> None:
         """The first signal drains, the second cancels, the third does not wait for anything."""
-        self._ended_by.append(number)
-        if len(self._ended_by) == 1:
-            log.info("stopping; once more to stop at once", signal=Signals(number).name)
-            self._server.stop()
-        elif len(self._ended_by) == 2:
-            self._server.cancel()
+        self._asked += 1
+        if self._asked == 1:
+            self.drain("stopping; once more to stop at once", signal=Signals(number).name)
+        elif self._asked == 2:
+            self.cancel(128 + number)
         else:
             os._exit(128 + number)
+
+    def drain(self, reason: str, **fields: str) -> None:
+        """End when what runs has ended; the reason is for the log, once."""
+        if not self._draining:
+            self._draining = True
+            log.info(reason, **fields)
+            self._server.stop()
+
+    def retire(self) -> None:
+        """The same, for one whose place another process has taken."""
+        log.info("leaving: another process has taken this one's place")
+        self._server.retire()
+
+    def cancel(self, code: int) -> None:
+        """End at once, with this exit code."""
+        self._draining = True
+        self.code = code
+        self._server.cancel()
 
 
 @contextmanager

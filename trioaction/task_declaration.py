@@ -10,8 +10,8 @@ from typing import Any, cast
 from pydantic import BaseModel
 
 from trioaction.action import Backoff, Rate, Task, seconds_of
-from trioaction.config import LONGEST_WINDOW, MOST_STARTS, SHORTEST_WINDOW
 from trioaction.inputs import RESERVED, accepted_names, secret_names, takes_any_name, written_names
+from trioaction.queue_rate import LONGEST_WINDOW, MOST_STARTS, SHORTEST_WINDOW
 
 LONGEST_QUEUE = 200
 MOST_RETRIES = 1000

@@ -236,12 +236,13 @@ class Server:
         self.process.wait()
 
 
-def launch(project: Path, *flags: str, **extra: str) -> Server:
-    """Start one, without waiting for it."""
+def launch(project: Path, *flags: str, program: str = "", **extra: str) -> Server:
+    """Start one, without waiting for it; by a ``program`` in place of the command."""
+    words = [sys.executable, "-c", program, "start"] if program else command("start")
     output = project / f"output-{time.monotonic_ns()}"
     with output.with_suffix(".out").open("wb") as out, output.with_suffix(".err").open("wb") as err:
         process = subprocess.Popen(
-            command("start", *flags),
+            [*words, *flags],
             cwd=project,
             env=environment(TRIOACTION_WEB__PORT="0", **extra),
             stdin=subprocess.DEVNULL,

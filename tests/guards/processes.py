@@ -25,7 +25,7 @@ PROCESSES = Promise(
         Guard(
             "SIGCONT after SIGTERM takes nothing",
             "signals.py",
-            "        elif self._ended_by:\n            return  #",
+            "        elif self._draining:\n            return  #",
             "        elif False:\n            return  #",
             (OPERATING, "-k", "sigcont_after"),
         ),
@@ -46,8 +46,8 @@ PROCESSES = Promise(
         Guard(
             "a second signal ends it",
             "signals.py",
-            "            self._server.cancel()\n",
-            "            pass\n",
+            "        self._server.cancel()\n",
+            "        pass\n",
             (SIGNALS, "-k", "second_signal"),
         ),
         Guard(

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from guards.admin import ADMINISTERED
 from guards.admitted import ADMITTED
+from guards.at_once import AT_ONCE
 from guards.bad_data import BAD_DATA
 from guards.cancelled import CANCELLED
 from guards.children import CHILDREN
@@ -32,6 +33,7 @@ from guards.runs_at_least_once import RUNS_AT_LEAST_ONCE
 from guards.schedules import SCHEDULES
 from guards.secrets_kept import SECRETS_KEPT
 from guards.steering import STEERED
+from guards.supervised import SUPERVISED
 from guards.told import TOLD
 from guards.unique import UNIQUE_JOBS
 from guards.waiting_jobs import WAITING_JOBS, WORDS
@@ -67,6 +69,8 @@ PROMISES = (
     FOREIGN,
     FULL_REDIS,
     PROCESSES,
+    SUPERVISED,
+    AT_ONCE,
     CLIENTS,
     ADMINISTERED,
     COMMANDS,

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from trioaction.cli.banner import banner
+from trioaction.cli.banner import banner, lines_of, rows_of
 from trioaction.config import Settings
 
 CASES = [
@@ -25,3 +25,12 @@ def test_where_the_queues_come_from(tasks: dict[str, Any], shown: str) -> None:
         membership=SimpleNamespace(id="here:1"),
     )
     assert f"  queues     {shown}" in banner(cast("Any", runtime), "")
+
+
+def test_of_several_processes_each_has_its_slots() -> None:
+    runtime = SimpleNamespace(settings=Settings(), registry=(), membership=SimpleNamespace(id="here:1"))
+    rows = rows_of(cast("Any", runtime), "http://x", processes=3)
+    assert rows["queues"] == "* (10 slots each)"
+    lines = lines_of({**rows, "process": "3 processes"})
+    assert lines[-1] == "  process    3 processes"
+    assert len(lines) == len(rows) + 1

@@ -87,6 +87,27 @@ def test_configuring_again_does_not_log_twice(capsys: pytest.CaptureFixture[str]
     assert "form=text" in lines[-1]
 
 
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_each_line_of_one_of_several_processes_has_its_number(
+    form: Literal["json", "text"], capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure(LogSettings(format=form), process=3)
+    logger().info("hello")
+    logger().info("rescued", process="py-there:1.abc")
+    logging.getLogger("somebody.else").info("said")
+    lines = capsys.readouterr().err.splitlines()
+    if form == "text":
+        assert all("process=3" in line for line in lines)
+        assert "process_id=py-there:1.abc" in lines[1]
+    else:
+        assert [json.loads(line)["process"] for line in lines] == [3, 3, 3]
+        assert json.loads(lines[1])["process_id"] == "py-there:1.abc"
+    set_up()
+    logger().info("alone", process="py-here:1.abc")
+    alone = json.loads(capsys.readouterr().err)
+    assert (alone["process"], "process_id" in alone) == ("py-here:1.abc", False)
+
+
 def test_text_is_one_line_that_cannot_be_forged(capsys: pytest.CaptureFixture[str]) -> None:
     set_up("text")
     logger().warning(

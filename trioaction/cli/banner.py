@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from trioaction.config import Settings
-from trioaction.foundation import Runtime
+
+if TYPE_CHECKING:
+    from trioaction.foundation import Runtime
 
 
 def banner(runtime: Runtime, url: str) -> list[str]:
     """The lines, for standard output."""
-    rows = dict(_rows(runtime, url))
+    return lines_of(rows_of(runtime, url))
+
+
+def rows_of(runtime: Runtime, url: str, *, processes: int = 1) -> dict[str, str]:
+    """What is where, by name; of a process that is one of several, all but these."""
+    return dict(_rows(runtime, url, " each" if processes > 1 else ""))
+
+
+def lines_of(rows: Mapping[str, str]) -> list[str]:
+    """The lines of these rows."""
     width = max(map(len, rows))
     return [
         f"trioaction {version('trioaction')}",
@@ -19,12 +31,12 @@ def banner(runtime: Runtime, url: str) -> list[str]:
     ]
 
 
-def _rows(runtime: Runtime, url: str) -> Iterator[tuple[str, str]]:
+def _rows(runtime: Runtime, url: str, each: str) -> Iterator[tuple[str, str]]:
     settings, tasks = runtime.settings, runtime.settings.tasks
     yield "web", f"{url}{settings.web.prefix}, websocket at {settings.web.websocket_path}" if url else "off"
     yield "redis", f"{_redis(settings)}, namespace {settings.redis.namespace}"
     named = ", ".join(tasks.queues) if tasks.queues_from is None else f"from {tasks.queues_from}"
-    yield "queues", f"{named} ({tasks.concurrency} slots)" if tasks.workers else "off"
+    yield "queues", f"{named} ({tasks.concurrency} slots{each})" if tasks.workers else "off"
     yield "scheduler", "on" if tasks.scheduler else "off"
     if settings.admin.enabled and url:
         yield "tasks", f"operated at {url}{settings.web.prefix}/tasks"

@@ -69,20 +69,28 @@ def start(
     concurrency: Annotated[int | None, Parameter(help="Jobs at the same time.")] = None,
     host: Annotated[str | None, Parameter(help="Address to serve on.")] = None,
     port: Annotated[int | None, Parameter(help="Port to serve on; 0 takes a free one and prints it.")] = None,
+    processes: Annotated[
+        int | None, Parameter(help="Equal processes on the same port; 0 is one for each core.")
+    ] = None,
 ) -> int:
-    """Start the server: HTTP, websockets, job workers and scheduler in one process.
+    """Start the server: HTTP, websockets, job workers and scheduler, in one process or several equal ones.
 
     What is not given comes from the environment, else from trioaction.toml (see `trioaction config`).
     """
-    from trioaction.cli.banner import banner  # noqa: PLC0415
-    from trioaction.config import load_settings  # noqa: PLC0415
-    from trioaction.runtime import run_server  # noqa: PLC0415
+    from trioaction.cli.start import start_server  # noqa: PLC0415
 
     names = None if queues is None else [name for name in (q.strip() for q in queues.split(",")) if name]
     tasks = {"workers": workers, "scheduler": scheduler, "queues": names, "concurrency": concurrency}
-    flags = {"web": {"enabled": web, "host": host, "port": port}, "tasks": tasks}
-    settings = load_settings(flags={name: _given(values) for name, values in flags.items()})
-    return run_server(settings, on_ready=lambda runtime, url: output.print_lines(banner(runtime, url)))
+    flags = {
+        "web": {"enabled": web, "host": host, "port": port},
+        "tasks": tasks,
+        "server": {"processes": processes},
+    }
+    switches = {"web": web, "workers": workers, "scheduler": scheduler}
+    values = {"queues": queues, "concurrency": concurrency, "host": host, "port": port}
+    words = [f"--{'' if on else 'no-'}{name}" for name, on in _given(switches).items()]
+    words += [f"--{name}={value}" for name, value in _given(values).items()]
+    return start_server({name: _given(table) for name, table in flags.items()}, words)
 
 
 @app.command

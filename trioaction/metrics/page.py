@@ -52,8 +52,16 @@ class Page:
 
     async def __call__(self) -> bytes:
         """The page. A checkpoint, of half a second at most; safe to cancel."""
-        await self._fleet.refresh()
+        await self.refresh()
         return generate_latest(self._registry)
+
+    async def refresh(self) -> None:
+        """Read what is told of the fleet. A checkpoint, of half a second at most; safe to cancel."""
+        await self._fleet.refresh()
+
+    def families(self) -> list[Metric]:
+        """What is on the page."""
+        return list(self._registry.collect())
 
 
 class _Collector(Collector):
@@ -144,6 +152,12 @@ _OF_THE_FLEET: dict[str, tuple[str, Callable[[FleetState], float | None]]] = {
         lambda state: state.retry_overdue,
     ),
 }
+
+SHARED = frozenset(
+    {"trioaction_build", "trioaction_fleet_jobs", "trioaction_queue_jobs"}
+    | {f"trioaction_{name}" for name in _OF_THE_FLEET}
+)
+"""Families that are the same in each process, but for the moment at which they were read."""
 
 
 def _gauge(name: str, about: str, label: str, values: Iterable[tuple[str, float]]) -> GaugeMetricFamily:

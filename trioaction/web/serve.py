@@ -7,7 +7,6 @@ waits for ever, even when cancelled, for a client that does not take its reply.
 
 from __future__ import annotations
 
-import errno
 import logging
 import socket
 from collections.abc import Callable
@@ -21,22 +20,24 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 
 from trioaction.config import WebSettings
-from trioaction.errors import StartupError, Unavailable
+from trioaction.errors import Unavailable
 from trioaction.events import CONNECTION_FAILED, CONNECTION_REFUSED, Events
 from trioaction.executor import Executor
 from trioaction.web.app import App
 from trioaction.web.calls import Calls
 from trioaction.web.codec import encode_error
+from trioaction.web.leaving import Clients, LastAnswers
+from trioaction.web.listening import listen, url_of
 from trioaction.web.protocol import Connection, Line
 from trioaction.web.scrapers import Scrapers
 from trioaction.web.streams import Streams
 from trioaction.web.websocket import CLOSING_HANDSHAKE
 
-BACKLOG = 1024
 AHEAD = 64 * 1024
 """Bytes that are read of a client whose earlier request is not answered yet."""
 SLICE = 64 * 1024
 """Bytes of a reply that a client must take within ``request_timeout``."""
+Application = ASGIWrapper | LastAnswers
 _TOO_BIG = b"\x88\x02\x03\xf1"
 """Hypercorn's close frame (1009) for a message over the limit. It goes on collecting that message."""
 
@@ -51,12 +52,15 @@ async def serve(
     events: Events | None = None,
     scrapers: Scrapers | None = None,
     streams: Streams | None = None,
+    listener: trio.SocketListener | None = None,
+    leaving: trio.Event | None = None,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until ``draining``, then let calls finish for up to ``grace`` seconds. A checkpoint.
 
     Reports its URL when it listens; raises StartupError if it cannot. When cancelled it cancels all calls and
-    drops all connections at once.
+    drops all connections at once. On a ``listener`` on which others accept too, ``leaving`` is for what
+    `web.leaving` tells; it sets ``draining`` when that is over.
     """
     calls = Calls(executor)
     events = events or Events()
@@ -70,8 +74,11 @@ async def serve(
         scrapers=scrapers,
         streams=streams,
     )
-    app = ASGIWrapper(quart)  # pyright: ignore[reportArgumentType]
-    listener = await _listen(settings.host, settings.port)
+    app: Application = ASGIWrapper(quart)  # pyright: ignore[reportArgumentType]
+    if leaving is not None:
+        app = LastAnswers(app, leaving, draining)
+    listener = listener or await listen(settings.host, settings.port)
+    clients = Clients()
     context = WorkerContext(None)
     config = _config(settings)
 
@@ -80,20 +87,47 @@ async def serve(
             events.tell(CONNECTION_REFUSED)
             await _turn_away(stream, settings.max_connections)
         else:
-            await _Line(stream, settings.request_timeout, events).serve(app, config, context)
+            await _Line(stream, settings.request_timeout, events, clients).serve(app, config, context)
 
     async with trio.open_nursery() as connections:
         async with trio.open_nursery() as accepting:
             accepting.start_soon(_accept, connection, listener, connections)
-            task_status.started(_url(listener.socket.getsockname()))
-            await draining.wait()
+            task_status.started(url_of(listener))
+            await _first_of(draining, draining if leaving is None else leaving)
             accepting.cancel_scope.cancel()
+        end = trio.current_time() + grace
+        await _settle(clients, draining, min(settings.keep_alive, grace))
         if streams is not None:
             streams.end()
         await context.terminated.set()  # each connection closes after the request that it is at
-        end = trio.current_time() + grace
         calls.end_by(end)
         connections.cancel_scope.deadline = end + CLOSING_HANDSHAKE
+
+
+async def _first_of(*events: trio.Event) -> None:
+    """Wait until one of them is set."""
+
+    async def wait(event: trio.Event) -> None:
+        await event.wait()
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for event in events:
+            nursery.start_soon(wait, event)
+
+
+async def _settle(clients: Clients, draining: trio.Event, patience: float) -> None:
+    """Give those who are here the time to be served, if this process leaves others behind; then drain."""
+
+    async def settle() -> None:
+        await clients.settled(patience)
+        draining.set()
+
+    async with trio.open_nursery() as nursery:
+        if not draining.is_set():
+            nursery.start_soon(settle)
+        await draining.wait()
+        nursery.cancel_scope.cancel()
 
 
 async def _accept(
@@ -115,49 +149,6 @@ async def _turn_away(stream: trio.SocketStream, most: int) -> None:
     stream.socket.close()
 
 
-async def _listen(host: str, port: int) -> trio.SocketListener:
-    try:
-        addresses = await trio.socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        family, kind, protocol, _, address = addresses[0]
-        server = trio.socket.socket(family, kind, protocol)
-    except (OSError, UnicodeError) as error:
-        raise _cannot_listen(host, port, error) from None
-    try:
-        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        await server.bind(address)
-        server.listen(BACKLOG)
-    except OSError as error:
-        server.close()
-        raise _cannot_listen(host, port, error) from None
-    return trio.SocketListener(server)
-
-
-def _cannot_listen(host: str, port: int, error: Exception) -> StartupError:
-    number = getattr(error, "errno", None)
-    where = f"{host} port {port}"
-    if number == errno.EADDRINUSE:
-        return StartupError(
-            f"Cannot listen on {where}: another program does already. Stop it, or choose another port "
-            "with --port or [web] port (0 takes any free one)"
-        )
-    if number == errno.EACCES:
-        return StartupError(
-            f"Cannot listen on {where}: it needs more rights. "
-            "Choose a port above 1023 with --port or [web] port"
-        )
-    reason = getattr(error, "strerror", None) or str(error)
-    return StartupError(
-        f"Cannot listen on {where}: {reason}. Set --host or [web] host to an address of this machine"
-    )
-
-
-def _url(address: tuple[Any, ...]) -> str:
-    host, port = address[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
 def _config(settings: WebSettings) -> Config:
     config = Config()
     config.accesslog = None
@@ -172,20 +163,22 @@ def _config(settings: WebSettings) -> Config:
 class _Line:
     """One client's stream, as Hypercorn uses it, that can be dropped at any time."""
 
-    def __init__(self, stream: trio.SocketStream, patience: float, events: Events) -> None:
+    def __init__(self, stream: trio.SocketStream, patience: float, events: Events, clients: Clients) -> None:
         self.socket = stream.socket
         self.aclose = stream.aclose
         self._stream = stream
         self._patience = patience
         self._events = events
+        self._clients = clients
         self._scope = trio.CancelScope()
         self._ahead = bytearray()
         self.line = Line(self._scope.cancel, self._read_ahead, patience)
 
-    async def serve(self, app: ASGIWrapper, config: Config, context: WorkerContext) -> None:
+    async def serve(self, app: Application, config: Config, context: WorkerContext) -> None:
         """Speak HTTP until either side closes. A checkpoint; cancelling drops the connection at once."""
         server = Connection(app, config, context, ConnectionState({}), self)  # pyright: ignore[reportArgumentType]
         self._notice_dead_peers()
+        self._clients.come(self)
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
@@ -194,6 +187,8 @@ class _Line:
                     nursery.cancel_scope.cancel()
         except ExceptionGroup as group:  # never Cancelled; and nothing to the other connections
             self._events.tell(CONNECTION_FAILED, exc_info=group)
+        finally:
+            self._clients.go(self)
 
     async def receive_some(self, most: int) -> bytes:
         """Bytes of the client, b"" when it has gone. A checkpoint; safe to cancel."""
@@ -221,6 +216,7 @@ class _Line:
 
     async def send_all(self, data: bytes) -> None:
         """Send to a client that keeps reading; any other is dropped. A checkpoint; safe to cancel."""
+        self._clients.answered(self)
         view = memoryview(data)
         for start in range(0, len(data), SLICE):
             with trio.move_on_after(self._patience) as waiting:

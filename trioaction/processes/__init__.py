@@ -1,0 +1,1 @@
+"""Several equal processes under one supervisor, which share a listening socket."""
