@@ -86,6 +86,15 @@ def curves(session: nox.Session) -> None:
     session.run("pytest", "tests/unit/test_curves.py")  # only here is there something to draw with
 
 
+@nox.session(name="bench-peers")
+def bench_peers(session: nox.Session) -> None:
+    """The same work with other job systems, for docs/benchmarks.md; each has an environment of its own."""
+    session.install(*WITH_EVERYTHING, *_group("tests"))
+    home = Path(session.cache_dir) / "peers"  # kept between runs
+    words = ("python", "-m", "benchmarks.peers.main", f"--home={home}")
+    session.run(*words, *session.posargs, env={"PYTHONPATH": "tests"})
+
+
 def _install_node_resque(session: nox.Session) -> None:
     if shutil.which("node") is None or shutil.which("npm") is None:
         session.skip("node and npm are not both on PATH, so node-resque cannot be tried")

@@ -19,7 +19,7 @@ from benchmarks.table import HEADER, line
 
 from trioaction.cli.output import print_lines
 
-LONG = ("bullmq", "delayed-lists", "lists", "million")
+LONG = ("delayed-lists", "lists", "million")
 """Rows that are measured only if they are asked for."""
 
 
@@ -28,7 +28,6 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="nox -s bench --", description=__doc__)
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"some of: {', '.join(ROWS)}")
     parser.add_argument("--herd", type=int, default=FULL.herd, help="idle processes beside a job's latency")
-    parser.add_argument("--bullmq", action="store_true", help="compare with BullMQ (needs node and npm)")
     asked = parser.parse_args()
     if unknown := [name for name in asked.rows if name not in ROWS]:
         parser.error(f"no such row: {', '.join(unknown)} (there are {', '.join(ROWS)})")
@@ -38,7 +37,7 @@ def arguments() -> argparse.Namespace:
 async def main(asked: argparse.Namespace) -> None:
     """Print the rows as they are known. A checkpoint; cancelling ends what was started."""
     sizes: Sizes = replace(FULL, herd=asked.herd)
-    names = asked.rows or [name for name in ROWS if name not in LONG or (name == "bullmq" and asked.bullmq)]
+    names = asked.rows or [name for name in ROWS if name not in LONG]
     with tempfile.TemporaryDirectory(prefix="ta-bench-") as folder:
         print_lines([_about(), "", *HEADER])
         bench = Bench(Path(folder), sizes, lambda row: print_lines([line(row)]))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from benchmarks import (
-    bullmq,
     fan_outs,
     footprint,
     http_calls,
@@ -38,6 +37,5 @@ ROWS: dict[str, Callable[[Bench], Awaitable[None]]] = {
     "http": http_calls.http,
     "memory": footprint.memory,
     "cli": footprint.cli,
-    "bullmq": bullmq.drain,
 }
 """Each reports one row or more; later ones are compared with what `Bench` has kept of earlier ones."""

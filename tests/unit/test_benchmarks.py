@@ -10,11 +10,9 @@ from benchmarks.bench import TINY, Bench
 from benchmarks.rows import ROWS
 from benchmarks.table import HEADER, Row, line, quantile
 
-NEEDS_NPM = {"bullmq"}
-
 
 async def test_every_row_is_measured(tmp_path: Path) -> None:
-    found: dict[str, list[Row]] = {name: [] for name in ROWS.keys() - NEEDS_NPM}
+    found: dict[str, list[Row]] = {name: [] for name in ROWS}
     async with trio.open_nursery() as nursery:
         for name, rows in found.items():
             nursery.start_soon(ROWS[name], Bench(tmp_path / name, TINY, rows.append))
