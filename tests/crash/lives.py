@@ -365,6 +365,7 @@ async def _loading(it: Living) -> None:
 
 async def _flush_scripts(fleet: Fleet) -> None:
     await fleet.transport.call("SCRIPT", "FLUSH")
+    await fleet.transport.call("FUNCTION", "FLUSH")
 
 
 LIVES = (

@@ -20,7 +20,7 @@ from trioaction.redis.resident import PREFIX
 from trioaction.redis.scripts import Script
 
 LISTED = Path(__file__).with_name("points.txt")
-_PLUMBING = {"trioaction.redis.transport", "trioaction.redis.scripts", "trioaction.redis.link"}
+_PLUMBING = {f"trioaction.redis.{name}" for name in ("transport", "scripts", "link", "resident")}
 """Modules that every command passes."""
 FORWARDING = ("cli", "builtin")
 """Rooms whose functions ask for one thing and end: those that do it are cut."""
