@@ -118,6 +118,8 @@ def title(words: list[bytes]) -> str:
         return _names()[words[1].decode().removeprefix(PREFIX)]
     if name == "SCRIPT":
         return f"LOAD {_names()[hashlib.sha1(words[2], usedforsecurity=False).hexdigest()]}"
+    if name == "FUNCTION":
+        return f"FUNCTION {words[1].decode()}"
     if name == "HELLO":
         return f"HELLO {words[-1].decode()}"
     return " ".join([name, *(word.decode() for word in words[1:3])]) if name == "CLIENT" else name
