@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from pydantic_core import from_json
 
@@ -57,8 +57,7 @@ class Child:
     index: int
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """A job element, read: ``inputs`` are the caller's, without our fields; ``attempt`` counts from 1.
 
     It is not to start after ``expires_at`` (Unix ms), if there is one.

@@ -17,6 +17,8 @@ FIRST, LONGEST = 0.0005, 0.1
 """Seconds: the first cap after an empty look, and the largest."""
 SHORTEST = 0.0001
 """Seconds: the shortest time below a cap."""
+WORTH_IT = 0.00025
+"""Seconds: less is no time at all, since the event loop waits for whole milliseconds."""
 FULL_LOOKS = 20
 """After so many looks in a row that filled every slot, the doorbell is of no use for a while."""
 
@@ -38,7 +40,8 @@ class Appetite:
         """Seconds to wait after a ring."""
         if not self.cap:
             return 0.0
-        return SHORTEST * (self.cap / SHORTEST) ** random.random()  # noqa: S311 nothing secret about it
+        delay = SHORTEST * (self.cap / SHORTEST) ** random.random()  # noqa: S311 nothing secret about it
+        return delay if delay >= WORTH_IT else 0.0
 
     def looked(self, *, found: bool, full: bool) -> None:
         """A look is over: did it find jobs, and did it fill every free slot?"""

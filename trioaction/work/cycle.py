@@ -97,8 +97,7 @@ class Completion(NamedTuple):
         return self[:6] if self.fan_out else self[:3] if self.failure else self[:2]
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
+class Exchange(NamedTuple):
     """The answer: the fate of each outcome ("" if applied in full), new jobs, keys of a wrong type.
 
     A suspect is the last of the new jobs, and there may be more behind it. ``cut``: so many children of
@@ -136,11 +135,9 @@ class Cycle:
     ) -> None:
         self._transport = transport
         self._cycle = Resident(CYCLE, transport)
-        self._namespace = keys.namespace
-        self._process = process
+        self._head = (keys.namespace, process, lease_ms)
         self.queues = queues
         """Those that the workers of the process are called after, and that it takes jobs from."""
-        self._lease_ms = lease_ms
         self._limits = limits
         self._sequence = 0
         self._last_queue: bytes = b""
@@ -165,15 +162,8 @@ class Cycle:
         """
         self._sequence += 1
         args: list[bytes | str | int] = [
-            *(
-                self._namespace,
-                self._process,
-                self._lease_ms,
-                self._sequence,
-                self._date(now),
-                self._last_queue,
-                queues_word(self.queues),
-            ),
+            *self._head,
+            *(self._sequence, self._date(now), self._last_queue, queues_word(self.queues)),
             *(len(moves), len(outcomes), len(free), len(self._limits) + len(rooms) if free else 0),
         ]
         if free:
@@ -208,7 +198,7 @@ class Cycle:
         """
         self._sequence += 1
         words = [word for move in moves for word in move] + [word for pair in running for word in pair]
-        head = (self._namespace, self._process, self._lease_ms, self._sequence, queues_word(self.queues))
+        head = (*self._head, self._sequence, queues_word(self.queues))
         reply = await self._answer(RECONCILE, (*head, len(moves), *words))
         return Reconciled(frozenset(_place(place) for place in reply[1]), reply[2])
 
@@ -219,8 +209,7 @@ class Cycle:
         from the former queues.
         """
         self._sequence += 1
-        head = (self._namespace, self._process, self._lease_ms, self._sequence, queues_word(queues))
-        await self._answer(RELABEL, head)
+        await self._answer(RELABEL, (*self._head, self._sequence, queues_word(queues)))
         self.queues = queues
 
     async def _answer(self, script: Script, args: Sequence[bytes | str | int]) -> list[Any]:
@@ -228,7 +217,7 @@ class Cycle:
 
     def _checked(self, reply: list[Any]) -> list[Any]:
         if reply[0] != b"ok":
-            raise Fenced(f"Process {self._process} has no record in Redis any more")
+            raise Fenced(f"Process {self._head[1]} has no record in Redis any more")
         return reply
 
     def _popped(self, flat: list[Any], deaths: int) -> list[Popped]:

@@ -4,7 +4,12 @@ local CHUNK = 1000 -- unpack() ends at about 8,000
 local function add_existing(keys, names, from, found)
   local checked, upto = {}, math.min(from + CHUNK - 1, #names)
   for at = from, upto do checked[#checked + 1] = keys.queue(names[at]) end
-  if redis.call('EXISTS', unpack(checked)) == 0 then return end
+  local count = redis.call('EXISTS', unpack(checked))
+  if count == 0 then return end
+  if count == 1 and from == upto then
+    found[#found + 1] = names[from]
+    return
+  end
   for at = from, upto do
     if redis.call('EXISTS', checked[at - from + 1]) == 1 then found[#found + 1] = names[at] end
   end
