@@ -101,6 +101,22 @@ async def test_a_connection_that_is_being_given_up_gets_no_more_commands(
         assert transport.generation == 2
 
 
+async def test_a_connection_that_breaks_as_a_command_goes_out_is_replaced(
+    redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_data: bytes) -> int:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    async with open_transport(redis_url, name="t", max_backoff=0.01) as transport:
+        assert transport._link is not None
+        monkeypatch.setattr(transport._link._line, "send_now", broken)
+        with pytest.raises(ConnectionLost, match="Broken pipe") as caught:
+            await transport.call("INCR", f"{namespace}:n")
+        assert caught.value.maybe_ran
+        assert await transport.call("INCR", f"{namespace}:n") == 1
+        assert transport.generation == 2
+
+
 async def test_a_call_cancelled_while_disconnected_is_not_sent_later(redis_url: str, namespace: str) -> None:
     key = f"{namespace}:n"
     async with (
