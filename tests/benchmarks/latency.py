@@ -34,9 +34,9 @@ async def _measured(bench: Bench, processes: int, reach: str) -> Row:
         bench.producer(namespace) as runtime,
         bench.workers(namespace, slots=SLOTS, count=processes),
     ):
-        await _waits(runtime, WARM_UP, sizes.pause)
+        await time_to_start(runtime, WARM_UP, sizes.pause)
         pings = await round_trips(runtime.transport, sizes.samples, sizes.pause)
-        waits = await _waits(runtime, sizes.samples, sizes.pause)
+        waits = await time_to_start(runtime, sizes.samples, sizes.pause)
     middle, most, ping = quantile(waits, 0.5), quantile(waits, 0.99), quantile(pings, 0.5)
     return Row(
         work=f"idle: enqueue to start of run(), {processes} process{'es' if processes > 1 else ''}",
@@ -47,8 +47,11 @@ async def _measured(bench: Bench, processes: int, reach: str) -> Row:
     )
 
 
-async def _waits(runtime: Runtime, count: int, pause: float) -> list[float]:
-    """Seconds from enqueue to start, one job after the other, with pauses in which all go idle."""
+async def time_to_start(runtime: Runtime, count: int, pause: float) -> list[float]:
+    """Seconds from enqueue to start, one job after the other, with pauses in which all go idle.
+
+    A checkpoint; when cancelled, a job may still be waiting. Raises RuntimeError for a job that is lost.
+    """
     waits: list[float] = []
     async with runtime.services.redis.dedicated() as redis:
         for _ in range(count):

@@ -6,7 +6,7 @@ from benchmarks.bench import Bench
 from benchmarks.curves.drains import NAMESPACE, part
 from benchmarks.curves.figures import Place
 from benchmarks.curves.meters import Meter, per_job
-from benchmarks.latency import SLOTS, WARM_UP, _waits
+from benchmarks.latency import SLOTS, WARM_UP, time_to_start
 from benchmarks.table import quantile
 
 SAMPLES = 300
@@ -21,8 +21,8 @@ async def idle(bench: Bench, place: Place, share: float) -> dict[str, float]:
         bench.workers(NAMESPACE, slots=SLOTS, count=place[0]) as workers,
     ):
         meter = Meter(runtime, workers)
-        await _waits(runtime, WARM_UP, PAUSE)
+        await time_to_start(runtime, WARM_UP, PAUSE)
         before = await meter.now()
-        waits = await _waits(runtime, part(SAMPLES, share), PAUSE)
+        waits = await time_to_start(runtime, part(SAMPLES, share), PAUSE)
         found = per_job(before, await meter.now(), len(waits))
     return {**found, "p50": quantile(waits, 0.5), "p99": quantile(waits, 0.99)}
