@@ -16,7 +16,6 @@ from types import FrameType
 
 from house.sources import PACKAGE, Function, Module, modules
 
-from trioaction.redis.resident import PREFIX
 from trioaction.redis.scripts import Script
 
 LISTED = Path(__file__).with_name("points.txt")
@@ -115,7 +114,7 @@ def title(words: list[bytes]) -> str:
     """A command by its name, or that of its script."""
     name = words[0].decode().upper()
     if name in ("EVALSHA", "FCALL"):
-        return _names()[words[1].decode().removeprefix(PREFIX)]
+        return _names()[words[1].decode().rpartition("_")[2]]
     if name == "SCRIPT":
         return f"LOAD {_names()[hashlib.sha1(words[2], usedforsecurity=False).hexdigest()]}"
     if name == "FUNCTION":

@@ -141,8 +141,8 @@ LED = Promise(
         Guard(
             "from then on jobs come from them",
             "work/cycle.py",
-            "        await self._answer(RELABEL, head)\n        self.queues = queues\n",
-            "        await self._answer(RELABEL, head)\n",
+            "queues_word(queues)))\n        self.queues = queues\n",
+            "queues_word(queues)))\n",
             (QUEUE_NAMES, "-k", "function_names"),
         ),
         Guard(

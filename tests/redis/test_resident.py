@@ -6,9 +6,11 @@ import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 import redis.exceptions
+import trio
 from private_server import open_private_server
 
 from trioaction.redis.resident import PREFIX, Resident
@@ -95,6 +97,37 @@ async def test_a_full_server_runs_it_though_it_takes_no_function(valkey_binary: 
         assert await libraries(transport) == {resident.name}
 
 
+async def test_a_server_that_was_full_is_asked_again_after_a_while(
+    valkey_binary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = script_in(tmp_path, "one", HEADER + "return redis.call('LLEN', ARGV[1])\n")
+    async with private(valkey_binary, "--maxmemory-policy", "noeviction") as transport:
+        await transport.call("CONFIG", "SET", "maxmemory", "1")
+        resident = Resident(script, transport)
+        await resident.run(["l"])
+        await transport.call("CONFIG", "SET", "maxmemory", "0")
+        await resident.run(["l"])
+        assert await libraries(transport) == set()
+        later = trio.current_time() + 6
+        monkeypatch.setattr("trioaction.redis.resident.trio.current_time", lambda: later)
+        await resident.run(["l"])
+        assert await libraries(transport) == {resident.name}
+
+
+async def test_a_script_that_is_refused_a_command_of_its_own_is_not_run_again(
+    valkey_binary: Path, tmp_path: Path
+) -> None:
+    half = (
+        HEADER
+        + "redis.call('INCR', ARGV[1])\nreturn redis.error_reply('NOPERM no permissions to run lpush')\n"
+    )
+    async with private(valkey_binary) as transport:
+        resident = Resident(script_in(tmp_path, "one", half), transport)
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            await resident.run(["n"])
+        assert await transport.call("GET", "n") == b"1"
+
+
 async def test_what_an_older_version_left_goes_when_a_newer_one_begins(
     valkey_binary: Path, tmp_path: Path
 ) -> None:
@@ -120,20 +153,52 @@ async def test_who_may_not_tidy_up_uses_the_function(valkey_binary: Path, tmp_pa
 
 
 def test_the_library_is_the_script_in_other_words() -> None:
+    library = Resident(CYCLE, cast("Transport", None)).library
     assert CYCLE.definitions.count("local function keys_of") == 1
     assert CYCLE.body.count("include:") == 0
-    assert PREFIX + CYCLE.sha in CYCLE_LIBRARY
+    assert library.startswith(f"#!lua name={PREFIX}")
+    assert CYCLE.sha in library
 
 
-CYCLE_LIBRARY = Resident(CYCLE, None).library  # pyright: ignore[reportArgumentType]  (it is not called)
-MADE_ONCE = {"names"}
+MADE_ONCE = {"last", "names"}
 """What is kept on purpose from one run to the next: the same for ever."""
+
+
+def kept(definitions: str) -> set[str]:
+    """The names that are declared outside of all helpers."""
+    lists = re.findall(r"^local (?!function)([\w, ]+)", definitions, re.MULTILINE)
+    return {name.strip() for one in lists for name in one.split(",")}
+
+
+def written(definitions: str) -> set[str]:
+    """Those of them that a helper writes to, or into."""
+    used = re.sub(r"\blocal (?!function)[\w, ]+", "", definitions)  # a declaration is no write
+    entry, others = r"(?:\[[^\]]*\]|\.\w+)*", r"(?:, *[\w.\[\]]+)*"
+    return {
+        name
+        for name in kept(definitions)
+        if re.search(rf"(?<![\w.]){name}\b{entry}{others} *=(?!=)|table\.\w+\({name}\b", used)
+    }
 
 
 def test_no_helper_keeps_anything_from_one_run_to_the_next() -> None:
     """A function has its helpers for ever, and so whatever they write outside of themselves."""
-    kept = set(re.findall(r"^local (\w+)(?: =|$)", CYCLE.definitions, re.MULTILINE)) - MADE_ONCE
-    assert kept
-    written = re.findall(r"^ +(\w+)(?:\[.*?\]|\.\w+)* = ", CYCLE.definitions, re.MULTILINE)
-    assert written
-    assert not kept & set(written)
+    assert kept(CYCLE.definitions) > MADE_ONCE
+    assert written(CYCLE.definitions) == MADE_ONCE
+
+
+@pytest.mark.parametrize(
+    "helper",
+    [
+        "local CACHE = {}\nlocal function f(x)\n  CACHE[x] = 1\nend\n",
+        "local CACHE = {}\nlocal function f(x)\n  if x then CACHE[x] = 1 end\nend\n",
+        "local CACHE = {}\nlocal f = function(x) CACHE.a.b = x end\n",
+        "local CACHE = {}\nlocal function f(x)\n  table.insert(CACHE, x)\nend\n",
+        "local OTHER, CACHE = {}, {}\nlocal function f(x)\n  CACHE[#CACHE + 1] = x\nend\n",
+        "local CACHE\nlocal function f(x)\n  OTHER, CACHE = 1, x\nend\n",
+        "local CACHE = {}\nlocal function f(x) CACHE[x] = 1 end\n",
+        "local CACHE = 0\nlocal function f()\n  CACHE, b = CACHE + 1, 2\nend\n",
+    ],
+)
+def test_a_helper_that_does_is_found(helper: str) -> None:
+    assert "CACHE" in written(helper)

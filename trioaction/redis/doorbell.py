@@ -189,8 +189,12 @@ class Doorbell:
         if not message or message[0] != b"invalidate":
             return
         names: set[bytes] | None = None if message[1] is None else set(message[1])
-        known = set[bytes]() if names is None or self._names is None else self._names | names
-        self._names = known if 0 < len(known) <= MOST_NAMES else None
+        if names is None:
+            self._names = None
+        elif self._names is not None:
+            self._names |= names
+            if len(self._names) > MOST_NAMES:
+                self._names = None
         self._wake_at(self.pace(names, self._due))
 
     def lost(self) -> None:

@@ -16,13 +16,13 @@ MOST_READ = 64 * 1024
 
 
 class Line(Protocol):
-    """What a `Link` needs of its connection. OSError or Trio's resource errors say that it is broken."""
+    """What a `Link` needs of its connection. Trio's resource errors say that it is broken."""
 
     takes_at_once: bool
     """May `send_now` be of any use?"""
 
     def send_now(self, data: bytes) -> int:
-        """Send what needs no waiting; how many bytes that was."""
+        """Send what needs no waiting; how many bytes that was. Raises OSError if it is broken."""
         ...
 
     async def send_all(self, data: bytes | memoryview) -> None:
@@ -92,3 +92,5 @@ class SocketLine(StreamLine):
                 return os.read(self._socket.fileno(), MOST_READ)
             except BlockingIOError:
                 continue  # it was a false alarm
+            except OSError as error:
+                raise trio.BrokenResourceError(str(error)) from error

@@ -108,7 +108,7 @@ class Link:
                 self._hand_out()
                 self._backlog.make_room()
             self._drop("the server closed the connection")
-        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             self._drop(f"the connection broke ({reason_of(error)})")
         except hiredis.ProtocolError as error:
             self._drop(f"what answers does not speak the Redis protocol ({error})")

@@ -7,18 +7,24 @@ may not use them, the script is run as any other.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+import trio
 from redis.exceptions import NoPermissionError, ResponseError
 
 from trioaction.redis.scripts import Script
 from trioaction.redis.transport import Transport
-from trioaction.redis.wire import Argument, pairs
+from trioaction.redis.wire import Argument, Refused, pairs
 
 PREFIX = "trioaction_"
 """Of the libraries, each of which has one function of the same name."""
+_FORM = 1
+"""Of `Resident.library`: another text around the same script must have another name."""
+_PATIENCE = 5.0
+"""Seconds until a server that did not take the function, for the time being, is asked again."""
 _LOADS = 3
 """How often it is loaded for one call; more only helps against a FUNCTION FLUSH in a loop."""
 
@@ -29,9 +35,9 @@ class Resident:
     def __init__(self, script: Script, transport: Transport) -> None:
         self._script = script
         self._transport = transport
-        self.name = PREFIX + script.sha
-        self._refused_at = 0
-        """The generation of the transport whose server has no functions for us."""
+        self.name = f"{PREFIX}{_FORM}_{script.sha}"
+        self._refused = (0, -math.inf)
+        """A generation of the transport whose server has no function for us, until when."""
         self._is_tidy = False
 
     @property
@@ -46,7 +52,8 @@ class Resident:
     async def run(self, args: Sequence[Argument], *, retry: bool = False) -> Any:
         """Run the script and return its raw reply. A checkpoint; when cancelled, and ``retry``, as there."""
         for _ in range(_LOADS):
-            if self._refused_at == self._transport.generation:
+            generation, until = self._refused
+            if generation == self._transport.generation and trio.current_time() < until:
                 break
             try:
                 reply = await self._transport.call("FCALL", self.name, 0, *args, retry=retry)
@@ -59,16 +66,20 @@ class Resident:
 
     async def _provide(self, error: ResponseError) -> None:
         """What to do about an error: load the function, or do without. Raises those of the script itself."""
-        generation = self._transport.generation
-        if isinstance(error, NoPermissionError) or str(error).startswith("unknown command"):
-            self._refused_at = generation
+        generation, text = self._transport.generation, str(error)
+        # by name, since a script that is refused a command of its own may have done half of its work
+        forbidden = isinstance(error, NoPermissionError) and "fcall" in text
+        if forbidden or text.startswith("unknown command"):
+            self._refused = (generation, math.inf)
             return
-        if str(error) != "Function not found":
+        if text != "Function not found":
             raise error
         try:
             await self._transport.call("FUNCTION", "LOAD", "REPLACE", self.library, retry=True)
-        except ResponseError:  # a full server takes none, for one
-            self._refused_at = generation
+        except Refused:  # a full server takes none, for one
+            self._refused = (generation, trio.current_time() + _PATIENCE)
+        except ResponseError:
+            self._refused = (generation, math.inf)
         else:
             with suppress(ResponseError):
                 await self._tidy()
@@ -78,7 +89,8 @@ class Resident:
         if self._is_tidy:
             return
         self._is_tidy = True
-        for library in await self._transport.call("FUNCTION", "LIST", "LIBRARYNAME", f"{PREFIX}*"):
+        listed = await self._transport.call("FUNCTION", "LIST", "LIBRARYNAME", f"{PREFIX}*", retry=True)
+        for library in listed:
             name = pairs(library)[b"library_name"]
             if name != self.name.encode():
                 await self._transport.call("FUNCTION", "DELETE", name, retry=True)

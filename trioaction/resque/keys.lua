@@ -54,10 +54,10 @@ local function names_of(namespace)
   }
 end
 
-local names = {} -- by namespace; a script that is kept as a function makes them once
+local last, names -- the namespace of the last run, and its names: a script that is kept as a function makes them once
 
 -- The names, and what one run of a script has to remember: nothing else outlives a helper, since that would outlive the run.
 local function keys_of(namespace)
-  names[namespace] = names[namespace] or {__index = names_of(namespace)}
-  return setmetatable({seen = {}, skipped = 0}, names[namespace])
+  if last ~= namespace then last, names = namespace, {__index = names_of(namespace)} end
+  return setmetatable({seen = {}, skipped = 0}, names)
 end

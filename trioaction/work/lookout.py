@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from trioaction.redis.doorbell import Doorbell
-from trioaction.resque.keys import Keys
-from trioaction.work.appetite import Appetite
 from trioaction.work.cycle import MAX_BYTES, Exchange
 from trioaction.work.quiet import Quiet
 from trioaction.work.rates import Room
@@ -19,17 +17,15 @@ from trioaction.work.rings import Rings
 class Lookout:
     """For one shift; ``wake`` wakes its dispatcher."""
 
-    def __init__(
-        self, bell: Doorbell, quiet: Quiet, wake: Callable[[], None], *, keys: Keys, process: str
-    ) -> None:
+    def __init__(self, bell: Doorbell, quiet: Quiet, wake: Callable[[], None], rings: Rings) -> None:
         self.hungry = True
         """Is there reason to look?"""
         self.room = Room()
         self._bell = bell
         self._quiet = quiet
         self._wake = wake
-        self._appetite = Appetite()
-        self._rings = Rings(keys, process, self._appetite)
+        self._rings = rings
+        self._appetite = rings.appetite
         self._listening = False
         self._looked_at: list[str] | None = None
         """The queues of the last look, if it was not at all of them."""

@@ -26,6 +26,7 @@ from trioaction.work.lookout import Lookout
 from trioaction.work.outbox import Outbox
 from trioaction.work.parking import SlotParking
 from trioaction.work.performer import Performer
+from trioaction.work.rings import Rings
 from trioaction.work.slot import Slot
 from trioaction.work.slots import Slots
 from trioaction.work.suspect import Suspect
@@ -74,11 +75,11 @@ class Shift:
         )
         # half of the slots at a time: the one half runs while Redis fills the other
         self._share = min(MAX_ITEMS, (crew.settings.concurrency + 1) // 2)
-        self._lookout = Lookout(crew.bell, crew.quiet, self._wake, keys=crew.keys, process=process)
+        rings = Rings(crew.keys, process, lambda: self._cycle.queues)
+        self._lookout = Lookout(crew.bell, crew.quiet, self._wake, rings)
         self._suspect = Suspect()
         self._outbox = Outbox(crew.tally, crew.events)
         self._cancelling = Cancelling(Store(crew.transport, crew.keys), self._wake)
-        self._timed = (self._suspect, self._slots.crowd, self._cancelling, self._lookout.room)
         self._nursery: trio.Nursery | None = None
         self._scope = trio.CancelScope()
         self._woken = trio.Event()
