@@ -45,6 +45,22 @@ async def test_a_killed_process_is_replaced_its_job_runs_again_and_nobody_is_ref
         assert await orphans(fleet) == set()
 
 
+async def test_one_that_is_told_to_end_is_replaced_and_that_is_no_crash(
+    project: Path, redis_url: str, namespace: str
+) -> None:
+    async with several(project, 2, **on(redis_url, namespace)) as server:
+        old = children(server.process.pid)
+        os.kill(old[0], signal.SIGTERM)
+        await until(lambda: told(server, "a process ended"), seconds=40)
+        await until(lambda: len(children(server.process.pid)) == 2, seconds=40)
+        new = await everybody(server, 2)
+        assert set(new) & set(old) == {old[1]}
+        (line,) = told(server, "a process ended")
+        assert (line["event"], line["ended"]) == ("a process ended by itself, and is replaced", "with code 0")
+        assert (line["pid"], line["level"]) == (old[0], "warning")
+        assert await server.stop(seconds=40) == 0
+
+
 async def test_one_that_cannot_come_back_is_tried_again_while_the_others_serve(
     project: Path, redis_url: str, namespace: str
 ) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 import trio
-from e2e.servers import Server, embedded, job, let_go, marks, on, orphans, processed
+from e2e.servers import Server, embedded, job, launch, let_go, marks, on, orphans, processed
 from e2e.several import alive, children, impatient, make_several, several, told
 from engine.fleet import open_fleet
 from polling import until
@@ -141,6 +143,51 @@ async def test_when_the_supervisor_is_killed_the_others_end_in_order(project: Pa
         assert sorted(marks(project))[:2] == ["end 0", "end 1"]
         await until(lambda: not embedded(project), seconds=20)
         assert not any(map(os.path.exists, folders))
+
+
+async def test_one_that_is_still_loading_ends_with_the_supervisor(
+    project: Path, redis_url: str, namespace: str
+) -> None:
+    (project / "actions" / "slow.py").write_text(
+        "import pathlib, time\n\npathlib.Path('loading').touch()\ntime.sleep(600)\n"
+    )
+    server = launch(project, "--processes=2", **on(redis_url, namespace))
+    try:
+        await until((project / "loading").exists, seconds=40)
+        pids = children(server.process.pid)
+    finally:
+        server.kill()
+    try:
+        await until(lambda: not alive(pids), seconds=20)
+    finally:
+        for pid in alive(pids):
+            os.kill(pid, KILL)
+
+
+BLOCKED = """
+import sys, time, trio
+from trioaction.processes import member
+from trioaction.processes.place import Place
+member.MARGIN = 0.1
+class Obedience:
+    def drain(self, reason):
+        time.sleep(600)
+one = member.Member(Place(number=1, of=1, listener=None, report=1, lifeline=int(sys.argv[1]), folder=None))
+one.arm()
+one.grace = 0.1
+trio.run(one.heed, Obedience())
+"""
+
+
+def test_one_that_does_not_end_is_ended_without_a_supervisor_too() -> None:
+    lifeline, supervisor = os.pipe()
+    with subprocess.Popen([sys.executable, "-c", BLOCKED, str(lifeline)], pass_fds=[lifeline]) as process:
+        os.close(lifeline)
+        os.close(supervisor)
+        try:
+            assert process.wait(60) == 1
+        finally:
+            process.kill()
 
 
 def sockets(pid: int) -> list[str]:

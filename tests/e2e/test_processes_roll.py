@@ -9,10 +9,23 @@ from pathlib import Path
 import httpx2
 import pytest
 import trio
-from e2e.servers import Server, embedded_server, job, let_go, marks, on, orphans
-from e2e.several import alive, children, everybody, impatient, make_several, several, told, who
+from e2e.servers import Server, embedded_server, job, launch, let_go, marks, on, orphans
+from e2e.several import (
+    alive,
+    children,
+    ending_with_all,
+    everybody,
+    impatient,
+    make_several,
+    several,
+    told,
+    who,
+)
 from engine.fleet import open_fleet
 from polling import until
+
+from trioaction.processes.child import FOREIGN
+from trioaction.processes.roll import GIVEN_UP
 
 HUP = signal.SIGHUP
 DONE = "rolling restart: all processes are new"
@@ -125,7 +138,9 @@ async def test_broken_code_keeps_the_old_ones(project: Path, redis_url: str, nam
         await until(lambda: told(server, "rolling restart given up"), seconds=40)
         (line,) = told(server, "rolling restart given up")
         assert line["level"] == "error"
+        assert line["event"].endswith("and the old one goes on")
         assert "Nonsense" in line["problem"]
+        assert (line["ended"], line["pid"] in old) == ("with code 2", False)
         assert sorted(await everybody(server, 2)) == old == children(server.process.pid)
         source.write_text(code)
         server.send(HUP)
@@ -140,9 +155,75 @@ async def test_one_that_does_not_come_up_is_given_up(project: Path, redis_url: s
         (project / "actions" / "slow.py").write_text("import time\n\ntime.sleep(600)\n")
         server.send(HUP)
         await until(lambda: told(server, "rolling restart given up"), seconds=20)
-        assert told(server, "rolling restart given up")[0]["problem"] == "it was not up after 0.5 s"
+        (line,) = told(server, "rolling restart given up")
+        assert (line["problem"], line["ended"]) == ("it was not up after 0.5 s", "by SIGKILL")
         assert sorted(await everybody(server, 2)) == old == children(server.process.pid)
         assert await server.stop(seconds=40) == 0
+
+
+OTHER = """
+import json, os, signal
+place = json.loads(os.environ["TRIOACTION_CHILD"])
+with open("words", "rb") as words, open(place["report"], "wb") as report:
+    report.write(words.read())
+signal.pause()
+"""
+"""A program that is none of ours, and reports what the file says."""
+
+WITH_ANOTHER = """
+import os, sys
+from trioaction.cli.main import main
+from trioaction.processes import child
+ours = child._python
+child._python = lambda: [sys.executable, "-c", OTHER] if os.path.exists("words") else ours()
+sys.exit(main(sys.argv[1:]))
+""".replace("OTHER", repr(OTHER))
+
+
+async def test_whatever_a_new_one_reports_the_old_ones_go_on(
+    project: Path, redis_url: str, namespace: str
+) -> None:
+    server = launch(project, "--processes=2", program=WITH_ANOTHER, **on(redis_url, namespace))
+    async with ending_with_all(server):
+        old = children(server.process.pid)
+        words = project / "words"
+        reports = [b"[1]\n", b"null\n", b'{"rows": 3}\n', b"\xff\n", b"x" * 2_000_000]
+        for count, report in enumerate(reports, 1):
+            words.write_bytes(report)
+            server.send(HUP)
+            await until(lambda count=count: len(told(server, GIVEN_UP)) == count, seconds=40)
+            assert sorted(await everybody(server, 2)) == old == children(server.process.pid)
+        assert {line["problem"] for line in told(server, GIVEN_UP)} == {FOREIGN}
+        assert {line["ended"] for line in told(server, GIVEN_UP)} <= {"by SIGTERM", "with code 1"}
+        words.write_bytes(b'{"rows": {"web": "there"}, "of the next release": [1]}\n')
+        server.send(HUP)
+        await until(lambda: told(server, "leaving"), seconds=40)
+        assert len(told(server, GIVEN_UP)) == len(reports)
+
+
+async def test_a_signal_that_comes_too_early_is_remembered(
+    project: Path, redis_url: str, namespace: str
+) -> None:
+    """It comes when we do not know yet whether there is to be a supervisor."""
+    program = WITH_ONE_AT_ONCE
+    server = launch(project, "--processes=2", program=program, **on(redis_url, namespace))
+    async with ending_with_all(server):
+        await until(lambda: told(server, DONE), seconds=60)
+        assert len(await everybody(server, 2)) == 2
+        assert await server.stop(seconds=40) == 0
+
+
+WITH_ONE_AT_ONCE = """
+import os, signal, sys
+from trioaction import config
+from trioaction.cli.main import main
+load = config.load_settings
+def load_settings(**words):
+    os.kill(os.getpid(), signal.SIGHUP)
+    return load(**words)
+config.load_settings = load_settings
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 async def test_signals_during_a_roll_are_one_more_roll(project: Path, redis_url: str, namespace: str) -> None:

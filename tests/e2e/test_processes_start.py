@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from e2e.servers import embedded, environment, job, launch, let_go, marks, on, orphans, started
-from e2e.several import alive, children, everybody, get, lines, make_several, several
+from e2e.servers import command, embedded, environment, job, launch, let_go, marks, on, orphans, started
+from e2e.several import (
+    alive,
+    children,
+    ending_with_all,
+    everybody,
+    get,
+    lines,
+    make_several,
+    several,
+    told,
+)
 from engine.fleet import open_fleet
 from polling import until
 
+from trioaction.cli.main import main
 from trioaction.config import Settings, load_settings
 from trioaction.errors import ConfigError
 from trioaction.processes.supervisor import count_of
@@ -105,9 +117,9 @@ def test_the_supervisor_imports_nothing_of_the_server_or_the_application(project
 
 def imports(project: Path, *words: str, **extra: str) -> set[str]:
     """What a start has imported that ends because it cannot start."""
-    command = [sys.executable, "-X", "importtime", "-m", "trioaction", "start", *words]
+    program = [sys.executable, "-X", "importtime", "-m", "trioaction", "start", *words]
     ran = subprocess.run(
-        command,
+        program,
         cwd=project,
         env=environment(**extra),
         capture_output=True,
@@ -162,6 +174,46 @@ async def test_a_signal_before_it_is_up_ends_all(project: Path, redis_url: str, 
             server.kill()
     assert server.out == ""
     assert not alive(pids)
+
+
+async def test_0_has_a_supervisor_on_one_core_too(project: Path, redis_url: str, namespace: str) -> None:
+    server = launch(project, "--processes=0", program=ON_ONE_CORE, **on(redis_url, namespace))
+    async with ending_with_all(server):
+        assert f"  process    1 process, supervised by {server.process.pid}\n" in server.out
+        server.send(signal.SIGHUP)
+        await until(lambda: told(server, "rolling restart: all"), seconds=60)
+        assert await server.stop(seconds=40) == 0
+
+
+ON_ONE_CORE = """
+import os, sys
+from trioaction.cli.main import main
+os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("place", ["junk", "[1]", '{"number": 1, "of": 2, "report": 7777, "lifeline": 7778}'])
+def test_a_place_that_no_supervisor_has_given_is_refused(project: Path, place: str) -> None:
+    ran = subprocess.run(
+        command("start"),
+        cwd=project,
+        env=environment(TRIOACTION_CHILD=place),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr.startswith("trioaction: TRIOACTION_CHILD is only for")
+
+
+@pytest.mark.parametrize("number", ["2.5", "many"])
+def test_what_is_no_whole_number_is_no_number_of_processes(
+    number: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["start", "--processes", number]) == 2
+    assert f"--processes: {number!r} is no whole number" in capsys.readouterr().err
 
 
 def test_0_is_one_for_each_core_that_we_may_use(monkeypatch: pytest.MonkeyPatch) -> None:

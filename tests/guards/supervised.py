@@ -13,6 +13,8 @@ from guards.suites import (
     SEVERAL_START,
 )
 
+RELEASES = "tests/unit/test_process_releases.py"
+
 SUPERVISED = Promise(
     "Several processes of one start",
     (
@@ -99,6 +101,62 @@ SUPERVISED = Promise(
             "        signal.signal(signal.SIGHUP, _nothing)\n",
             "        pass\n",
             (SEVERAL_ROLL, "-k", "broken"),
+        ),
+        Guard(
+            "a report of another kind ends a roll",
+            "processes/child.py",
+            "            self.problem = FOREIGN\n            self.settled.set()\n",
+            "            self.rows = {}\n            self.settled.set()\n",
+            (SEVERAL_ROLL, "-k", "whatever_a_new_one"),
+        ),
+        Guard(
+            "numbers of another release are looked at",
+            "processes/gathering.py",
+            "if _goes_with(kinds, page)}",
+            "if page is not None}",
+            (RELEASES, "-k", "not_understood"),
+        ),
+        Guard(
+            "who leaves has the grace of its own settings",
+            "processes/supervisor.py",
+            "(self._settings.tasks.grace if child.grace is None else child.grace)",
+            "self._settings.tasks.grace",
+            (RELEASES, "-k", "own_grace"),
+        ),
+        Guard(
+            "SIGHUP waits for the supervisor",
+            "cli/start.py",
+            "    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})\n",
+            "    pass\n",
+            (SEVERAL_ROLL, "-k", "too_early"),
+        ),
+        Guard(
+            "0 has a supervisor",
+            "cli/start.py",
+            "        if settings.server.processes != 1:\n",
+            "        if settings.server.processes > 1:\n",
+            (SEVERAL_START, "-k", "on_one_core"),
+        ),
+        Guard(
+            "nothing outlives the supervisor",
+            "cli/start.py",
+            "    member.arm()\n",
+            "    pass\n",
+            (SEVERAL_END, "-k", "still_loading"),
+        ),
+        Guard(
+            "nor does what does not end",
+            "processes/member.py",
+            "        os._exit(1)  # in time, it has ended by now\n",
+            "        pass\n",
+            (SEVERAL_END, "-k", "ended_without"),
+        ),
+        Guard(
+            "who leaves in order is no crash",
+            "processes/supervisor.py",
+            "        if child.code == 0:\n            seat.left()\n",
+            "        if False:\n            seat.left()\n",
+            (RELEASES, "-k", "in_order_is_no_crash"),
         ),
         Guard(
             "a slow process does not hold a scrape up",

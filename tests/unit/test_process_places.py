@@ -63,7 +63,7 @@ def test_a_supervisor_that_is_gone_does_not_keep_one_from_reporting(monkeypatch:
     monkeypatch.setattr(member.signal, "signal", lambda *_: None)
     read, write = os.pipe()
     os.close(read)
-    Member(place_of(report=write)).report_up({})
+    Member(place_of(report=write)).report_up({}, {})
 
 
 class Clock:
@@ -89,6 +89,16 @@ def test_the_pause_doubles_with_each_crash_of_the_last_minute() -> None:
     seat.crashed()
     assert not seat.is_hopeless
     assert seat.pause == 0.1
+
+
+def test_who_leaves_in_order_is_no_crash_but_the_pause_is_longer_if_it_goes_on() -> None:
+    seat = Seat(1, clock=Clock())
+    pauses: list[float] = []
+    for _ in range(7):
+        seat.left()
+        pauses.append(seat.pause)
+    assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0]
+    assert not seat.is_hopeless
 
 
 def test_attempts_that_fail_make_the_pause_longer_but_are_no_crashes() -> None:

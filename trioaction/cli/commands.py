@@ -14,6 +14,10 @@ from trioaction.cli import output
 from trioaction.cli.parameters import Json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cyclopts import Token
+
     from trioaction.action import Schedule
     from trioaction.registry import ActionSpec
 
@@ -28,6 +32,14 @@ def _version() -> str:
     from importlib.metadata import version  # noqa: PLC0415
 
     return f"trioaction {version('trioaction')} (Python {sys.version.split()[0]})"
+
+
+def _whole(_: Any, tokens: Sequence[Token]) -> int:
+    """A number of processes; 2.5 is none, and would be rounded."""
+    text = tokens[0].value
+    if not text.removeprefix("-").isdecimal():
+        raise ValueError(f"{text!r} is no whole number.")
+    return int(text)
 
 
 app = App(
@@ -70,7 +82,8 @@ def start(
     host: Annotated[str | None, Parameter(help="Address to serve on.")] = None,
     port: Annotated[int | None, Parameter(help="Port to serve on; 0 takes a free one and prints it.")] = None,
     processes: Annotated[
-        int | None, Parameter(help="Equal processes on the same port; 0 is one for each core.")
+        int | None,
+        Parameter(help="Equal processes on the same port; 0 is one for each core.", converter=_whole),
     ] = None,
 ) -> int:
     """Start the server: HTTP, websockets, job workers and scheduler, in one process or several equal ones.
@@ -87,7 +100,13 @@ def start(
         "server": {"processes": processes},
     }
     switches = {"web": web, "workers": workers, "scheduler": scheduler}
-    values = {"queues": queues, "concurrency": concurrency, "host": host, "port": port}
+    values = {
+        "queues": queues,
+        "concurrency": concurrency,
+        "host": host,
+        "port": port,
+        "processes": processes,
+    }
     words = [f"--{'' if on else 'no-'}{name}" for name, on in _given(switches).items()]
     words += [f"--{name}={value}" for name, value in _given(values).items()]
     return start_server({name: _given(table) for name, table in flags.items()}, words)

@@ -6,15 +6,15 @@ A supervisor imports nothing of the server, and a single process nothing of the 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from trioaction.cli import output
-from trioaction.cli.banner import banner, lines_of, rows_of
-from trioaction.config import Settings, load_settings
 from trioaction.errors import ConfigError, TrioactionError
 
 if TYPE_CHECKING:
+    from trioaction.config import Settings
     from trioaction.processes.member import Member
 
 OF_A_SUPERVISOR = "TRIOACTION_CHILD"
@@ -28,15 +28,24 @@ def start_server(flags: Mapping[str, Any], words: Sequence[str]) -> int:
     """
     if OF_A_SUPERVISOR in os.environ:
         return _one_of_several(flags)
-    settings = load_settings(flags=flags)
-    if settings.server.processes == 1:
-        return _alone(settings)
-    from trioaction.processes.supervisor import count_of, run_processes  # noqa: PLC0415
+    # for a supervisor it means a roll, and is to wait until we know whether there is one, and it obeys
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        from trioaction.config import load_settings  # noqa: PLC0415  (it takes a while)
 
-    return _alone(settings) if count_of(settings) == 1 else run_processes(settings, words, on_ready=_greet)
+        settings = load_settings(flags=flags)
+        # who asks for one for each core has a supervisor on a single core too, as SIGHUP is for it
+        if settings.server.processes != 1:
+            from trioaction.processes.supervisor import run_processes  # noqa: PLC0415
+
+            return run_processes(settings, words, on_ready=_greet)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+    return _alone(settings)
 
 
 def _alone(settings: Settings) -> int:
+    from trioaction.cli.banner import banner  # noqa: PLC0415  (as load_settings)
     from trioaction.runtime import run_server  # noqa: PLC0415  (a supervisor does not need it)
 
     return run_server(settings, on_ready=lambda runtime, url: output.print_lines(banner(runtime, url)))
@@ -44,7 +53,9 @@ def _alone(settings: Settings) -> int:
 
 def _greet(rows: Mapping[str, str], processes: int) -> None:
     """The banner of several processes: what is the same for all of them, and how many there are."""
-    told = f"{processes} processes, supervised by {os.getpid()}"
+    from trioaction.cli.banner import lines_of  # noqa: PLC0415  (as load_settings)
+
+    told = f"{processes} process{'' if processes == 1 else 'es'}, supervised by {os.getpid()}"
     output.print_lines(lines_of({**rows, "process": told}))
 
 
@@ -53,6 +64,7 @@ def _one_of_several(flags: Mapping[str, Any]) -> int:
     from trioaction.processes.place import take_place  # noqa: PLC0415
 
     member = Member(take_place())
+    member.arm()
     code = 1
     try:
         code = _run(member, flags)
@@ -65,9 +77,13 @@ def _one_of_several(flags: Mapping[str, Any]) -> int:
 
 
 def _run(member: Member, flags: Mapping[str, Any]) -> int:
+    from trioaction.cli.banner import rows_of  # noqa: PLC0415  (as load_settings)
+    from trioaction.config import load_settings  # noqa: PLC0415
+    from trioaction.processes.place import fixed_by  # noqa: PLC0415
     from trioaction.runtime import run_server  # noqa: PLC0415
 
     settings = load_settings(flags=flags)
+    member.grace = settings.tasks.grace
     if settings.web.enabled and member.place.listener is None:
         raise ConfigError(
             "web.enabled was false when the supervisor was started, so it does not listen: start it anew",
@@ -77,7 +93,9 @@ def _run(member: Member, flags: Mapping[str, Any]) -> int:
     return run_server(
         settings,
         member=member,
-        on_ready=lambda runtime, url: member.report_up(rows_of(runtime, url, processes=count)),
+        on_ready=lambda runtime, url: member.report_up(
+            rows_of(runtime, url, processes=count), fixed_by(settings)
+        ),
     )
 
 

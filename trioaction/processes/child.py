@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import trio
 
 from trioaction.processes.place import Order, Place, decode_report
+
+LARGEST = 1024 * 1024
+"""Bytes of a report."""
+FOREIGN = "it reports what this supervisor does not understand: start the supervisor anew"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +48,12 @@ class Child:
         """Of its banner; None until it is up."""
         self.problem = ""
         """Why it cannot start, if it said so."""
+        self.grace: float | None = None
+        """Seconds that it takes to end, if it said so."""
+        self.fixed: dict[str, str] = {}
+        """What its settings say that is not its own to decide."""
         self.settled = trio.Event()
-        """It is up, or has ended."""
+        """It is up, or has ended, or will never be known to be up."""
         self.ended = trio.Event()
         self.told = False
         """Was it told to end?"""
@@ -62,6 +71,16 @@ class Child:
         assert self.process.returncode is not None
         return self.process.returncode
 
+    @property
+    def how(self) -> str:
+        """How it has ended, in words. Only of one that has."""
+        if self.code >= 0:
+            return f"with code {self.code}"
+        try:
+            return f"by {signal.Signals(-self.code).name}"
+        except ValueError:
+            return f"by signal {-self.code}"
+
     async def watch(self) -> None:
         """Hear its report, and wait until it has ended. A checkpoint; cancelling it leaves the process be."""
         async with trio.open_nursery() as nursery:
@@ -78,13 +97,16 @@ class Child:
     async def _listen(self) -> None:
         data = b""
         async with self._report as pipe:
-            while not data.endswith(b"\n") and (more := await pipe.receive_some()):
+            while not data.endswith(b"\n") and len(data) <= LARGEST and (more := await pipe.receive_some()):
                 data += more
-        report = decode_report(data)
+        report = decode_report(data) if len(data) <= LARGEST else None
         if report is not None and report.problem:
             self.problem = report.problem
         elif report is not None:
-            self.rows = report.rows
+            self.rows, self.grace, self.fixed = report.rows, report.grace, report.fixed
+            self.settled.set()
+        elif data.endswith(b"\n") or len(data) > LARGEST:  # else it ended before it was through
+            self.problem = FOREIGN
             self.settled.set()
 
     def order(self, order: int) -> None:
@@ -97,7 +119,7 @@ class Child:
     def drain(self) -> None:
         """Tell it to end when what runs has ended; one that is not up yet need not come up for that."""
         self.order(Order.DRAIN)
-        if not self.settled.is_set():
+        if self.rows is None:
             self.process.terminate()
 
     def kill(self) -> None:
@@ -112,17 +134,17 @@ async def spawn(number: int, origin: Origin) -> Child:
     Raises OSError if the system has no process to give. It has a session of its own: Ctrl-C in a terminal is
     for the supervisor.
     """
-    report, report_end = os.pipe()
-    lifeline_end, lifeline = os.pipe()
-    place = Place(
-        number=number,
-        of=origin.of,
-        listener=origin.listener,
-        report=report_end,
-        lifeline=lifeline_end,
-        folder=origin.folder,
-    )
-    try:
+    with ExitStack() as ours, ExitStack() as theirs:
+        report, report_end = _pipe(ours, theirs)
+        lifeline_end, lifeline = _pipe(theirs, ours)
+        place = Place(
+            number=number,
+            of=origin.of,
+            listener=origin.listener,
+            report=report_end,
+            lifeline=lifeline_end,
+            folder=origin.folder,
+        )
         process = await trio.lowlevel.open_process(
             [*_python(), "-m", "trioaction", "start", *origin.words],
             cwd=origin.cwd,
@@ -131,17 +153,25 @@ async def spawn(number: int, origin: Origin) -> Child:
             pass_fds=place.descriptors,
             start_new_session=True,
         )
-    except BaseException:
-        os.close(report)
-        os.close(lifeline)
-        raise
-    finally:
-        os.close(report_end)
-        os.close(lifeline_end)
+        ours.pop_all()
     return Child(number, process, report, lifeline)
 
 
+def _pipe(reader: ExitStack, writer: ExitStack) -> tuple[int, int]:
+    """A pipe, whose ends are closed with these."""
+    read, write = os.pipe()
+    reader.callback(os.close, read)
+    writer.callback(os.close, write)
+    return read, write
+
+
 def _python() -> list[str]:
-    """The interpreter. Like the command, and unlike ``-m``, it does not look for modules where we are."""
+    """The interpreter, by its path, which may be that of an environment inside a release.
+
+    ``-m`` and not the command, since the script may be gone with its release, or name the interpreter of
+    another. Like the command, and unlike ``-m`` alone, it does not look for modules where we are: a file of
+    the project called like a library would be taken for it. Unless trioaction itself is there, as it is for
+    who works on it. Flags that this interpreter was given are not passed on; its variables are.
+    """
     package = Path(__file__).parents[2]
     return [sys.executable] if package == Path.cwd() else [sys.executable, "-P"]

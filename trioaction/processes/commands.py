@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from signal import SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGTSTP, SIGUSR1, Signals
+from types import FrameType
 from typing import Protocol
 
 import structlog
@@ -47,8 +48,11 @@ class Commands:
     async def obey(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Obey until cancelled. A checkpoint; when cancelled, no signal has a meaning of ours any more."""
         for number in (SIGHUP, SIGTSTP, SIGUSR1):
-            signal.signal(number, signal.SIG_IGN)  # else one that comes after our end would stop or kill us
+            # else one that comes after our end would stop or kill us; SIG_IGN would lose one that waits
+            signal.signal(number, _nothing)
         with trio.open_signal_receiver(SIGINT, SIGTERM, SIGHUP, SIGTSTP, SIGCONT, SIGUSR1) as signals:
+            # one that came while we were loading has waited for this
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {SIGHUP})
             task_status.started()
             async for number in signals:
                 self.do(number)
@@ -81,3 +85,7 @@ class Commands:
             self._supervisor.cancel(128 + number)
         else:
             self._supervisor.kill(128 + number)
+
+
+def _nothing(_number: int, _frame: FrameType | None) -> None:
+    """While nobody obeys."""

@@ -2,7 +2,8 @@
 
 Each tells the others its own numbers, as JSON, on a Unix socket in a folder that only its user can enter. Who
 is asked puts them together: each series with the number of its process, and what is true of the fleet, or of
-all of them, once. Who does not answer in time is left out and counted.
+all of them, once. Who does not answer in time is left out and counted, and so is one of another release whose
+answer is not understood, or does not go with ours.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import structlog
 import trio
 from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from pydantic import StringConstraints, TypeAdapter
 
 from trioaction.metrics.page import SHARED, Page
 from trioaction.processes.member import Member
@@ -32,8 +34,11 @@ PATIENCE = 0.5
 LARGEST = 64 * 1024 * 1024
 """Bytes of an answer."""
 BACKLOG = 64
-Families = list[list[Any]]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")]
+Told = tuple[Name, dict[Name, str], float]
+FAMILIES = TypeAdapter(list[tuple[Name, str, str, list[Told]]])
 """Of each family its name, its help, its type, and of each sample the name, the labels and the value."""
+UNHEARD = "trioaction_unheard_processes"
 
 
 @asynccontextmanager
@@ -72,18 +77,22 @@ class Gathered:
 
     async def __call__(self) -> bytes:
         """The page of all. A checkpoint, of half a second or little more; safe to cancel."""
-        pages: dict[int, Families] = {}
+        pages: dict[int, list[Metric]] = {}
+        place = self._member.place
+        ours = None if self._member.retired else place.number
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._page.refresh)
-            for number in range(1, self._member.place.of + 1):
-                nursery.start_soon(self._ask, number, pages)
-        shared = [family for family in self._page.families() if family.name in SHARED]
-        return generate_latest(_Merged(shared, pages, self._member.place.of))
+            for number in range(1, place.of + 1):
+                if number != ours:
+                    nursery.start_soon(self._ask, number, pages)
+        families = self._page.families()
+        own = [family for family in families if family.name not in SHARED]
+        if ours is not None:
+            pages[ours] = own
+        shared = [family for family in families if family.name in SHARED]
+        return generate_latest(_Merged(shared, pages, own, place.of))
 
-    async def _ask(self, number: int, pages: dict[int, Families]) -> None:
-        if number == self._member.place.number and not self._member.retired:
-            pages[number] = _plain(self._page)
-            return
+    async def _ask(self, number: int, pages: dict[int, list[Metric]]) -> None:
         path = self._member.place.socket_of(number)
         assert path is not None
         with trio.move_on_after(PATIENCE), suppress(OSError, trio.BrokenResourceError, ValueError):
@@ -93,52 +102,74 @@ class Gathered:
                     data += chunk
                     if len(data) > LARGEST:
                         return
-            pages[number] = json.loads(data)
+            pages[number] = read_families(data)
 
 
 class _Merged(Collector):
     """The families of all, each once, with the series of each process."""
 
-    def __init__(self, shared: list[Metric], pages: Mapping[int, Families], of: int) -> None:
+    def __init__(
+        self, shared: list[Metric], pages: Mapping[int, list[Metric]], own: list[Metric], of: int
+    ) -> None:
         self._shared = shared
-        self._pages = pages
-        self._missing = of - len(pages)
+        kinds = {family.name: family.type for family in own}
+        self._pages = {number: page for number, page in pages.items() if _goes_with(kinds, page)}
+        self._missing = of - len(self._pages)
 
     def collect(self) -> Iterable[Metric]:
         """Those of the processes, then those that are the same for all."""
         found: dict[str, Metric] = {}
         for number, families in sorted(self._pages.items()):
-            for name, about, kind, samples in families:
-                family = found.setdefault(name, Metric(name, about, kind))
-                for sample, labels, value in samples:
-                    family.add_sample(sample, {**labels, "process": str(number)}, value)
+            for one in families:
+                family = found.setdefault(one.name, Metric(one.name, one.documentation, one.type))
+                for sample in one.samples:
+                    labels = {**sample.labels, "process": str(number)}
+                    family.add_sample(sample.name, labels, sample.value)
         yield from found.values()
         yield from self._shared
         yield GaugeMetricFamily(
-            "trioaction_unheard_processes",
-            "Processes of this start whose numbers are missing here.",
-            self._missing,
+            UNHEARD, "Processes of this start whose numbers are missing here.", self._missing
         )
 
 
-def _plain(page: Page) -> Families:
+def _goes_with(kinds: dict[str, str], page: list[Metric]) -> bool:
+    """Whether each family is what it is elsewhere; then those that only this page has are known too."""
+    if any(kinds.get(family.name, family.type) != family.type for family in page):
+        return False
+    kinds |= {family.name: family.type for family in page}
+    return True
+
+
+def write_families(page: Page) -> bytes:
     """The numbers of this process, as they are sent."""
-    return [
-        [family.name, family.documentation, family.type, list(_samples(family))]
-        for family in page.families()
-        if family.name not in SHARED
-    ]
+    families = [family for family in page.families() if family.name not in SHARED]
+    return json.dumps(
+        [[one.name, one.documentation, one.type, list(_samples(one))] for one in families]
+    ).encode()
 
 
 def _samples(family: Metric) -> Iterator[list[Any]]:
     for sample in family.samples:
-        yield [sample.name, sample.labels, sample.value]
+        yield [sample.name, sample.labels, float(sample.value)]  # True is a number too
+
+
+def read_families(data: bytes | bytearray) -> list[Metric]:
+    """The numbers of a process, which may be of another release. Raises ValueError if they are none."""
+    found: dict[str, Metric] = {}
+    for name, about, kind, samples in FAMILIES.validate_json(data, strict=True):
+        family = Metric(name, about, kind)
+        for sample, labels, value in samples:
+            family.add_sample(sample, labels, value)
+        if name in found or not all(sample.name.startswith(name) for sample in family.samples):
+            raise ValueError(name)
+        found[name] = family
+    return [family for family in found.values() if family.name not in SHARED and family.name != UNHEARD]
 
 
 async def _tell(page: Page, stream: trio.SocketStream) -> None:
     with trio.move_on_after(PATIENCE), suppress(trio.BrokenResourceError):
         async with stream:
-            await stream.send_all(json.dumps(_plain(page)).encode())
+            await stream.send_all(write_families(page))
 
 
 async def _listen(path: Path) -> trio.SocketListener:

@@ -19,7 +19,7 @@ from trioaction.processes.seat import Seat
 
 log = structlog.stdlib.get_logger("trioaction.processes")
 
-GIVEN_UP = "rolling restart given up: the new process did not come up, and the old one goes on"
+GIVEN_UP = "rolling restart given up: the new process did not come up"
 
 
 class Rolling(Protocol):
@@ -81,7 +81,7 @@ class Roll:
             new = await self._supervisor.start(seat)
             if new is None or new.rows is None:
                 if not self._supervisor.stopping.is_set():
-                    log.error(GIVEN_UP, number=seat.number, problem=new.problem if new else "")
+                    _tell_of(seat, new)
                 return False
             old = seat.child
             self._supervisor.take(seat, new)
@@ -89,3 +89,10 @@ class Roll:
             old.order(Order.RETIRE)
             await self._supervisor.ended(old)
         return True
+
+
+def _tell_of(seat: Seat, new: Child | None) -> None:
+    """Why the roll has ended, and what is left; one that did not come up has ended, if it ever began."""
+    event = f"{GIVEN_UP}, and the old one goes on" if seat.is_taken else GIVEN_UP
+    what = {} if new is None else {"pid": new.process.pid, "ended": new.how, "problem": new.problem}
+    log.error(event, number=seat.number, **what)

@@ -25,6 +25,8 @@ class Seat:
         """Held by who starts a process for this place."""
         self._clock = clock
         self._crashes: deque[float] = deque()
+        self._ends: deque[float] = deque()
+        """Crashes, and what was none."""
         self._failures = 0
 
     @property
@@ -40,15 +42,23 @@ class Seat:
     @property
     def pause(self) -> float:
         """Seconds to wait before the next process is started here."""
-        times = len(self._crashes) + self._failures
+        times = len(self._ends) + self._failures
         return min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(max(0, times - 1), 16))
 
     def crashed(self) -> None:
         """A process that served has ended, and should not have."""
+        self._note(self._crashes)
+        self._note(self._ends)
+
+    def left(self) -> None:
+        """One that served has ended in order; however often that is, it does not end the others."""
+        self._note(self._ends)
+
+    def _note(self, times: deque[float]) -> None:
         now = self._clock()
-        self._crashes.append(now)
-        while self._crashes[0] <= now - PER:
-            self._crashes.popleft()
+        times.append(now)
+        while times[0] <= now - PER:
+            times.popleft()
 
     def failed(self) -> None:
         """One did not come up."""

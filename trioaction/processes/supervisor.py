@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Callable, Generator, Sequence
@@ -21,7 +20,7 @@ from trioaction.config import Settings
 from trioaction.log import configure
 from trioaction.processes.child import Child, Origin, spawn, working_folder
 from trioaction.processes.commands import Commands
-from trioaction.processes.place import SUPERVISOR
+from trioaction.processes.place import MARGIN, SUPERVISOR, fixed_by
 from trioaction.processes.roll import Roll
 from trioaction.processes.seat import Seat
 from trioaction.redis.embedded import embedded_server
@@ -29,8 +28,6 @@ from trioaction.web.listening import listen
 
 log = structlog.stdlib.get_logger("trioaction.processes")
 
-MARGIN = 15.0
-"""Seconds beyond the grace period that a process may take to end, before it is killed."""
 PATIENCE = 60.0
 """Seconds that a process may take to come up where another one serves, or has served."""
 LONGEST_FOLDER = 90
@@ -73,6 +70,8 @@ class Supervisor:
         self._scope = trio.CancelScope()
         self._begun = False
         self._cwd = working_folder()
+        self._changed: dict[str, str] = {}
+        """What the processes' settings say that is not obeyed, as far as it was told."""
         self._listener: trio.SocketListener | None = None
         self._folder: str | None = None
 
@@ -98,8 +97,8 @@ class Supervisor:
         if web.enabled:
             self._listener = await listen(web.host, web.port)
             stack.callback(self.close_door)
-        if web.enabled and self._settings.metrics.enabled:
-            self._folder = stack.enter_context(_folder())
+            # whether there are metrics at all is for the processes to say, and a roll may change it
+            self._folder = stack.enter_context(shared_folder())
         if redis.url is None:
             server = embedded_server(self._settings.data_dir, server=redis.server, fsync=redis.fsync)
             await stack.enter_async_context(server)
@@ -162,11 +161,15 @@ class Supervisor:
             child.problem = f"it was not up after {patience:g} s"
             child.kill()
             await child.ended.wait()
+        elif child.rows is None:  # it may serve, but nobody knows
+            child.drain()
+            await self.ended(child)
         return child
 
     def take(self, seat: Seat, child: Child) -> None:
         """Give the seat to a process that is up."""
         seat.take(child)
+        self._tell_of_fixed(child)
         if child.ended.is_set() and not child.told:
             self._lost(seat, child)
 
@@ -179,19 +182,37 @@ class Supervisor:
         elif seat.child is child and not child.told:
             self._lost(seat, child)
 
+    def _tell_of_fixed(self, child: Child) -> None:
+        """Once, not for each process."""
+        ours = fixed_by(self._settings)
+        changed = {name: text for name, text in child.fixed.items() if ours.get(name, text) != text}
+        if changed and changed != self._changed:
+            log.warning(
+                "settings are not obeyed before the supervisor is started anew",
+                number=child.number,
+                **changed,
+            )
+        self._changed = changed
+
     def _lost(self, seat: Seat, child: Child) -> None:
-        seat.crashed()
+        if child.code == 0:
+            seat.left()
+        else:
+            seat.crashed()
         if not self.stopping.is_set():
             self._nursery.start_soon(self._replace, seat, child)
 
     async def _replace(self, seat: Seat, lost: Child) -> None:
         """Start another process where one has ended, again and again if need be."""
-        what = {"number": seat.number, "pid": lost.process.pid, "ended": _how(lost)}
+        what = {"number": seat.number, "pid": lost.process.pid, "ended": lost.how}
         if seat.is_hopeless:
             log.error("a process ended again and again, and so all do", **what)
             self.give_up(1)
             return
-        log.error("a process ended, and is replaced", **what, restart_in=seat.pause)
+        if lost.code == 0:  # somebody may have told it to
+            log.warning("a process ended by itself, and is replaced", **what, restart_in=seat.pause)
+        else:
+            log.error("a process ended, and is replaced", **what, restart_in=seat.pause)
         while not self.stopping.is_set():
             with trio.move_on_after(seat.pause):
                 await self.stopping.wait()
@@ -209,7 +230,7 @@ class Supervisor:
         if self.stopping.is_set() or (child is not None and child.rows is not None):
             return child
         seat.failed()
-        why = {"ended": _how(child), "problem": child.problem} if child else {}
+        why = {"ended": child.how, "problem": child.problem} if child else {}
         log.error("a process cannot start", number=seat.number, **why, next_attempt_in=seat.pause)
         if not any(other.is_taken for other in self.seats):
             self.give_up(_code(child))
@@ -266,7 +287,8 @@ class Supervisor:
 
         When cancelled, it may go on.
         """
-        limit = self._settings.tasks.grace + MARGIN
+        # its own, if it told: a roll may have changed it
+        limit = (self._settings.tasks.grace if child.grace is None else child.grace) + MARGIN
         with trio.move_on_after(limit):
             await child.ended.wait()
         if not child.ended.is_set():
@@ -286,21 +308,16 @@ def _code(child: Child | None) -> int:
     return 2 if child is not None and child.code == 2 else 1
 
 
-def _how(child: Child) -> str:
-    """How a process has ended, in words."""
-    if child.code >= 0:
-        return f"with code {child.code}"
-    try:
-        return f"by {signal.Signals(-child.code).name}"
-    except ValueError:
-        return f"by signal {-child.code}"
-
-
 @contextmanager
-def _folder() -> Generator[str]:
-    """A folder that only this user can enter, with a short name."""
-    short = len(os.fsencode(tempfile.gettempdir())) <= LONGEST_FOLDER - len("/trioaction-12345678")
-    path = tempfile.mkdtemp(prefix="trioaction-", dir=None if short else "/tmp")  # noqa: S108  (made private)
+def shared_folder() -> Generator[str | None]:
+    """A folder that only this user can enter, with a short name; None if there is no place for one."""
+    try:
+        short = len(os.fsencode(tempfile.gettempdir())) <= LONGEST_FOLDER - len("/trioaction-12345678")
+        path = tempfile.mkdtemp(prefix="trioaction-", dir=None if short else "/tmp")  # noqa: S108  (private)
+    except OSError as error:
+        log.warning("each process has metrics of its own only: there is no folder", error=str(error))
+        yield None
+        return
     try:
         yield path
     finally:
