@@ -224,6 +224,7 @@ async def test_who_leaves_in_order_is_no_crash() -> None:  # noqa: ASYNC124  (th
 
 
 def test_without_a_folder_each_has_its_own_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("trioaction.processes.supervisor.LONGEST_FOLDER", 1000)  # wherever tests are run
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
     with shared_folder() as folder:
         assert folder is None
