@@ -63,7 +63,8 @@ async def test_an_enqueue_that_is_cut_says_so_and_is_not_sent_again(
                 answers.append(await it.enqueue(1))
 
             async with trio.open_nursery() as nursery:
-                snare = proxy.snare = Snare(b"RPUSH", passes)
+                # the command, and not the text of a function that is loaded
+                snare = proxy.snare = Snare(b"\r\nRPUSH\r\n", passes)
                 nursery.start_soon(enqueue)
                 await snare.sprung.wait()
                 await until(lambda: it.waiting(int(passes)))

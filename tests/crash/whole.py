@@ -136,8 +136,10 @@ class Whole:
         return int(await self.fleet.get(self.fleet.keys.stat("processed")) or 0)
 
     async def waiting(self, count: int) -> bool:
-        """Are so many jobs in the queue?"""
-        return await self.fleet.transport.call("LLEN", self.fleet.keys.queue("q")) == count
+        """Are so many jobs in the queue, or taken from it?"""
+        queued = await self.fleet.transport.call("LLEN", self.fleet.keys.queue("q"))
+        id = self.runtime.membership.id or ""
+        return queued + await self.fleet.transport.call("HLEN", self.fleet.keys.inflight(id)) == count
 
     async def processed_at_least(self, count: int) -> bool:
         """Are so many outcomes counted?"""

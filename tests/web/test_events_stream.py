@@ -289,13 +289,13 @@ async def test_a_client_that_goes_before_the_first_status_leaves_nothing_behind(
 
 async def test_a_client_that_does_not_read_is_waited_for_and_then_dropped() -> None:
     flood = Flood()
-    async with served(flood, request_timeout=0.5) as (server, _, streams), unharmed(server):
+    async with served(flood, request_timeout=2) as (server, _, streams), unharmed(server):
         stream = await server.connect()
         await stream.send_all(GET)
         before = -1
         while flood.asked != before:  # until the buffers of the sockets are full
             before = flood.asked
-            await trio.sleep(0.1)
+            await trio.sleep(0.5)
         assert open_streams(streams) == 1
         await until(lambda: open_streams(streams) == 0)
         assert flood.asked == before
