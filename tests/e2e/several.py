@@ -6,7 +6,7 @@ import json
 import os
 import signal
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -131,21 +131,24 @@ sys.exit(main(sys.argv[1:]))
 
 
 @asynccontextmanager
-async def impatient(project: Path, count: int, *flags: str, **extra: str) -> AsyncGenerator[Server]:
+async def changed(
+    project: Path, count: int, change: str, *flags: str, **extra: str
+) -> AsyncGenerator[Server]:
+    """The same under a supervisor of which something is different."""
+    program = CHANGED.replace("CHANGE", change)
+    server = launch(project, f"--processes={count}", *flags, program=program, **extra)
+    async with ending_with_all(server):
+        yield server
+
+
+def impatient(project: Path, count: int, *flags: str, **extra: str) -> AbstractAsyncContextManager[Server]:
     """The same under a supervisor that gives nobody more than half a second."""
-    program = CHANGED.replace("CHANGE", "supervisor.PATIENCE = supervisor.MARGIN = 0.5")
-    server = launch(project, f"--processes={count}", *flags, program=program, **extra)
-    async with ending_with_all(server):
-        yield server
+    return changed(project, count, "supervisor.PATIENCE = supervisor.MARGIN = 0.5", *flags, **extra)
 
 
-@asynccontextmanager
-async def unforgiving(project: Path, count: int, *flags: str, **extra: str) -> AsyncGenerator[Server]:
+def unforgiving(project: Path, count: int, *flags: str, **extra: str) -> AbstractAsyncContextManager[Server]:
     """The same under a supervisor that gives up at the third crash."""
-    program = CHANGED.replace("CHANGE", "seat.RESTARTS = 2")
-    server = launch(project, f"--processes={count}", *flags, program=program, **extra)
-    async with ending_with_all(server):
-        yield server
+    return changed(project, count, "seat.RESTARTS = 2", *flags, **extra)
 
 
 @asynccontextmanager
