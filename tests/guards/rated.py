@@ -137,7 +137,7 @@ RATED = Promise(
         Guard(
             "those that wait for the same room stand back",
             "work/lookout.py",
-            "self.room.looked(reply.wait, self._appetite.delay())",
+            "self.room.looked(reply.wait, self._rings.appetite.delay())",
             "self.room.looked(reply.wait, 0)",
             (RATED_POOLS,),
         ),

@@ -25,7 +25,6 @@ class Lookout:
         self._quiet = quiet
         self._wake = wake
         self._rings = rings
-        self._appetite = rings.appetite
         self._listening = False
         self._looked_at: list[str] | None = None
         """The queues of the last look, if it was not at all of them."""
@@ -67,11 +66,11 @@ class Lookout:
         """
         size = sum(len(job.raw) for job in reply.popped)
         full = len(reply.popped) == free or size >= MAX_BYTES or reply.cut
-        self._appetite.looked(found=bool(reply.popped) or reply.cut, full=full)
-        self.room.looked(reply.wait, self._appetite.delay())
+        self._rings.appetite.looked(found=bool(reply.popped) or reply.cut, full=full)
+        self.room.looked(reply.wait, self._rings.appetite.delay())
         if full:
             self.hungry = True
-            if self._listening and self._appetite.busy:
+            if self._listening and self._rings.appetite.busy:
                 self._listening = False
                 await self._bell.disarm()
         elif not self._listening:
