@@ -208,22 +208,29 @@ async def test_a_retry_is_moved_or_deleted_and_never_both_or_neither(
         seen = [job async for job in of(fleet).jobs()]
         deleted: list[bytes] = []
 
+        one_deleted, one_queued = trio.Event(), trio.Event()
+
         async def promote() -> None:
             leading = promotion.Promotion(leader.transport, leader.keys, lease_ms=30_000)
+            await one_deleted.wait()
             while (await leading.retries(ME, NOW + 60)).due <= NOW + 60:
-                pass
+                one_queued.set()
 
-        async def operate(delete: bool) -> None:
+        async def run() -> None:
+            await one_deleted.wait()
             for job in seen[::-1]:
-                if not delete:
-                    await of(fleet).run_now(job)
-                elif await of(fleet).delete(job):
+                await of(fleet).run_now(job)
+
+        async def delete() -> None:
+            for job in seen[::-1]:
+                if await of(fleet).delete(job):
                     deleted.append(job.raw)
+                one_deleted.set()
+                await one_queued.wait()
 
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(operate, True)
-            nursery.start_soon(operate, False)
-            nursery.start_soon(promote)
+            for each in (delete, run, promote):
+                nursery.start_soon(each)
         queued = await fleet.list(fleet.keys.queue("q"))
         assert all((deleted, queued))
         assert Counter(deleted + queued) == Counter(map(retry, range(600)))
