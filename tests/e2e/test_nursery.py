@@ -234,6 +234,7 @@ async def test_a_websocket_that_closes_takes_the_children_with_it(
             await websocket.send_message(json.dumps(call))
             await waited_for(project, fleet, running=2, total=5)
         await all_cancelled(project, fleet, running=2, total=5)
+        await until(lambda: "parent raised Cancelled" in marks(project))
         await check_books(fleet, cancelled=5)
 
 
