@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from guards.mutation import Guard, Promise
-from guards.suites import APPETITE, DOORBELL, EMPTIED, LINE, RESIDENT, RINGS, TRANSPORT, TRANSPORT_FAULTS
+from guards.suites import (
+    APPETITE,
+    DOORBELL,
+    EMPTIED,
+    LINE,
+    PAUSED_READING,
+    RESIDENT,
+    RINGS,
+    TRANSPORT,
+    TRANSPORT_FAULTS,
+)
 
 AT_ONCE = Promise(
     "What is fast is right, too",
@@ -161,6 +171,56 @@ AT_ONCE = Promise(
             "if now >= min(self._due, self._safety_at):",
             "if True:",
             (DOORBELL,),
+        ),
+        Guard(
+            "a command's reply is read, though nothing else is",
+            "redis/link.py",
+            "        self.resume_reading()  # for its reply; what comes now cannot pause it again\n",
+            "",
+            (PAUSED_READING,),
+        ),
+        Guard(
+            "what is heard before a reply does not keep it unread",
+            "redis/link.py",
+            "        self._backlog.add_sent(request)\n"
+            "        self.resume_reading()  # for its reply; what comes now cannot pause it again\n",
+            "        self.resume_reading()\n        self._backlog.add_sent(request)\n",
+            (PAUSED_READING,),
+        ),
+        Guard(
+            "who waits for a reply reads",
+            "redis/link.py",
+            "        if self.is_idle and self._reads is None:\n",
+            "        if self._reads is None:\n",
+            (PAUSED_READING,),
+        ),
+        Guard(
+            "a sign of life is read",
+            "redis/link.py",
+            "            self._backlog.add(Request(_PING))\n            self.resume_reading()\n",
+            "            self._backlog.add(Request(_PING))\n",
+            (PAUSED_READING,),
+        ),
+        Guard(
+            "who stands back hears first what was said meanwhile",
+            "redis/doorbell.py",
+            "            self._resume_reading()\n",
+            "",
+            (DOORBELL,),
+        ),
+        Guard(
+            "who stands back is not woken by all that is said",
+            "redis/doorbell.py",
+            "            self._transport.pause_reading()\n",
+            "            pass\n",
+            (DOORBELL,),
+        ),
+        Guard(
+            "who has nothing to look at hears of what comes",
+            "work/rings.py",
+            "        return self._open is None or bool(self._open)\n",
+            "        return True\n",
+            (RINGS,),
         ),
         Guard(
             "who finds nothing stands back",

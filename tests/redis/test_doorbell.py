@@ -308,6 +308,51 @@ async def test_a_ring_that_can_wait_wakes_at_its_time(redis_url: str, namespace:
         assert not bell.rung
 
 
+async def test_who_stands_back_hears_at_its_time_what_was_said_meanwhile(
+    redis_url: str, namespace: str
+) -> None:
+    heard: list[str] = []
+
+    def pace(names: set[bytes] | None, _due: float) -> float:
+        heard.extend(sorted(name.decode().rpartition(":")[2] for name in names or ()))
+        return trio.current_time() + (0.2 if heard[-1] == "a" else -1)
+
+    async with armed_doorbell(redis_url, namespace) as (bell, producer):
+        bell.pace, bell.deaf = pace, lambda: True
+        await producer.call("RPUSH", f"{namespace}:queue:a", "job")
+        await until(lambda: heard)
+        for queue in "bc":  # each of which would wake it now
+            await producer.call("RPUSH", f"{namespace}:queue:{queue}", "job")
+        await wait_all_tasks_blocked(0.01)
+        assert heard == ["a"]
+        with trio.fail_after(5):
+            await bell.wait()
+        assert heard == ["a", "b", "c"]
+
+
+async def test_and_may_hear_that_it_need_not_look(redis_url: str, namespace: str) -> None:
+    async with armed_doorbell(redis_url, namespace) as (bell, producer):
+        times = iter((0.05, LONG))
+        bell.pace = lambda _names, _due: trio.current_time() + next(times)
+        bell.deaf = lambda: True
+        await producer.call("RPUSH", f"{namespace}:queue:a", "job")
+        await until(lambda: bell.rung)
+        await producer.call("DEL", f"{namespace}:queue:a")
+        with trio.move_on_after(0.1) as scope:
+            await bell.wait()
+        assert scope.cancelled_caught
+        assert next(times, None) is None
+
+
+async def test_who_disarms_it_meanwhile_does_not_wait(redis_url: str, namespace: str) -> None:
+    async with armed_doorbell(redis_url, namespace) as (bell, producer):
+        bell.pace, bell.deaf = lambda _names, _due: trio.current_time() + LONG, lambda: True
+        await producer.call("RPUSH", f"{namespace}:queue:a", "job")
+        await until(lambda: bell.rung)
+        with trio.fail_after(0.9):  # less than its patience
+            await bell.disarm()
+
+
 async def test_a_ring_can_be_put_off_and_brought_forward() -> None:
     bell, times = Doorbell(["ns:"], LONG), iter((trio.current_time() + LONG, -math.inf))
     bell.pace = lambda _names, _due: next(times)

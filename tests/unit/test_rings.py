@@ -130,3 +130,17 @@ def test_queues_of_others_are_none_of_our_business() -> None:
 def test_queues_may_be_called_anything(rings: Rings) -> None:
     due = rings.pace(pushed("a b", "ü:x"), math.inf)
     assert is_later(popped(rings, OTHER, "a b", "ü:x", due=due))
+
+
+def test_only_who_has_something_to_look_at_need_not_hear_what_is_said(
+    rings: Rings, autojump_clock: object
+) -> None:
+    assert not rings.stands_back()
+    due = rings.pace(pushed("a"), math.inf)
+    assert rings.stands_back()
+    rings.pace(said(OTHER, "a"), due)
+    assert not rings.stands_back()  # a push from now on is answered sooner
+    rings.pace(None, math.inf)
+    assert rings.stands_back()
+    rings.answered()
+    assert not rings.stands_back()

@@ -37,11 +37,18 @@ _OFF = ("CLIENT", "TRACKING", "OFF")
 Pace = Callable[[set[bytes] | None, float], float]
 """When to wake, on Trio's clock: from the names of the keys that were just written (None: any), and from when
 it was to be so far (infinite: not at all)."""
+Deaf = Callable[[], bool]
+"""Asked with it: can all that will be said until then lie unread?"""
 
 
 def at_once(_names: set[bytes] | None, _due: float) -> float:
     """For who answers each ring at once."""
     return -math.inf
+
+
+def never() -> bool:
+    """For who hears each ring at once."""
+    return False
 
 
 class Doorbell:
@@ -54,6 +61,7 @@ class Doorbell:
         self._transport: Transport | None = None
         self.pace: Pace = at_once
         """Asked in the middle of reading from Redis, so that a ring which can wait wakes nobody."""
+        self.deaf: Deaf = never
         self._due = self._safety_at = math.inf
         self._scope = trio.CancelScope()
         self._names: set[bytes] | None = None
@@ -123,6 +131,7 @@ class Doorbell:
         while True:
             with trio.CancelScope(deadline=min(self._due, self._safety_at)) as self._scope:
                 await trio.sleep_forever()
+            self._resume_reading()
             now = trio.current_time()
             if now >= min(self._due, self._safety_at):  # else a ring was put off in the last moment
                 break
@@ -134,6 +143,11 @@ class Doorbell:
                 self._quiet_polls += 1
                 await self._track()
         self._due = math.inf
+
+    def _resume_reading(self) -> None:
+        """What came meanwhile may put the ring off, or call for it."""
+        if self._transport is not None:
+            self._transport.resume_reading()
 
     def _patience(self) -> float:
         """Seconds until the next look, with jitter, or all processes would look at once."""
@@ -196,6 +210,8 @@ class Doorbell:
             if len(self._names) > MOST_NAMES:
                 self._names = None
         self._wake_at(self.pace(names, self._due))
+        if self._transport is not None and trio.current_time() < self._due < math.inf and self.deaf():
+            self._transport.pause_reading()
 
     def lost(self) -> None:
         """The connection is gone: who waits for its next message would wait too long, and must poll."""

@@ -119,6 +119,19 @@ class Transport:
             raise reply
         return cast("list[Any]", reply)
 
+    def pause_reading(self) -> None:
+        """Leave what comes unread until `resume_reading`, the next command, or until life is asked for.
+
+        For ``on_push``. Only a hint: nothing is put off while replies are awaited, nor where TLS has a state.
+        """
+        if self._link is not None:
+            self._link.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Take in at once what came meanwhile: ``on_push`` is called before this returns."""
+        if self._link is not None:
+            self._link.resume_reading()
+
     async def wait_connected(self) -> None:
         """Wait until the server answers; this connects a lazy transport. A checkpoint; safe to cancel.
 

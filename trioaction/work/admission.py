@@ -24,6 +24,7 @@ from trioaction.registry import ActionSpec
 from trioaction.resque.js_json import dumps
 from trioaction.resque.keys import Keys, queues_word
 from trioaction.resque.payload import Job, args_text
+from trioaction.work.backoff import Backoff
 from trioaction.work.cycle import Place, Popped
 
 BEGIN, RENEW = (Script(__file__, name) for name in ("begin.lua", "renew_locks.lua"))
@@ -34,7 +35,6 @@ UNBOUNDED = 24 * 3600
 MARGIN = 60
 RENEW_EVERY = 600.0
 """Seconds: a job that waits for children of its own may take any time."""
-FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
 
 Together = tuple[str, ...] | Literal["*"] | None
 Answer = Literal["begun", "held", "unknown", "wrongtype"]
@@ -144,14 +144,13 @@ class Admission:
         return answer
 
     async def _patiently(self, args: Sequence[str | int]) -> Answer:
-        pause = FIRST_PAUSE
+        backoff = Backoff()
         while True:
             try:
                 return cast("Answer", (await BEGIN.run(self._transport, (), args, retry=True)).decode())
             except RedisError as error:
                 self._events.tell(EXCHANGE_FAILED, reason=str(error))
-            await trio.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+            await backoff.wait()
 
     async def renew(self) -> None:
         """Keep the locks of jobs that run for long, until cancelled. A checkpoint."""

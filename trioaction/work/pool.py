@@ -11,8 +11,9 @@ from redis.exceptions import RedisError
 
 from trioaction.fanout.store import Store
 from trioaction.resque.payload import fan_out_of
+from trioaction.work.backoff import Backoff
 from trioaction.work.crew import Crew
-from trioaction.work.shift import FIRST_PAUSE, LONGEST_PAUSE, Shift
+from trioaction.work.shift import Shift
 
 log = structlog.stdlib.get_logger("trioaction.jobs")
 
@@ -61,14 +62,13 @@ class Pool:
 
     async def _join(self) -> str:
         """The id to work under, as soon as Redis is there and takes it."""
-        pause = FIRST_PAUSE
+        backoff = Backoff()
         while True:
             try:
                 return await self._crew.membership.join()
             except RedisError as error:  # BUSY or READONLY is no reason to crash, and passes
                 log.warning("this process could not be registered, trying again", reason=str(error))
-            await trio.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+            await backoff.wait()
 
     async def _sum_up(self) -> None:
         tally = self._crew.tally

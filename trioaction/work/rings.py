@@ -60,6 +60,10 @@ class Rings:
         self._later = min(self._later, now + random.uniform(*LATER))  # noqa: S311 nothing secret about it
         return self._later
 
+    def stands_back(self) -> bool:
+        """Is there something to look at, at its time? Then what others say meanwhile can be read later."""
+        return self._open is None or bool(self._open)
+
     def answered(self) -> None:
         """A look begins at all that is open."""
         self._open, self._later = set(), math.inf

@@ -19,6 +19,7 @@ from trioaction.fanout.parking import CURRENT_PARKING
 from trioaction.fanout.store import Store
 from trioaction.resque.payload import action_of
 from trioaction.work.admission import Admission
+from trioaction.work.backoff import Backoff
 from trioaction.work.cancelling import Cancelling
 from trioaction.work.crew import Crew
 from trioaction.work.cycle import MAX_ITEMS, Completion, Cycle, Fenced, Popped
@@ -33,7 +34,6 @@ from trioaction.work.suspect import Suspect
 
 LAST_WORDS = 5.0
 """Seconds to hand in, at the end, what finished while the rest was being cancelled."""
-FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
 
 
 class Shift:
@@ -91,7 +91,7 @@ class Shift:
         """Is there no task any more that could run a job?"""
         self._generation = crew.transport.generation
         self._in_doubt = False
-        self._pause = FIRST_PAUSE
+        self._backoff = Backoff()
         self._told: set[str] = set()
 
     @property
@@ -107,11 +107,6 @@ class Shift:
         return hungry and self._suspect.job is None
 
     @property
-    def _sources(self) -> list[str] | None:
-        """The queues to take jobs from; None is all."""
-        return self._slots.sources(self._cycle.queues)
-
-    @property
     def _may_start_suspect(self) -> bool:
         if not self._suspect.waits or self._closing:
             return False
@@ -123,7 +118,7 @@ class Shift:
         A checkpoint. When cancelled, jobs that run are cancelled and stay in flight; so do those that outlast
         the grace period.
         """
-        self._crew.membership.on_fenced = self._fence
+        self._crew.membership.on_fenced = self._scope.cancel
         self._crew.fan_outs.on_cancelled = self._cancelling.hear
         self._crew.fan_outs.listen()
         with self._scope:
@@ -155,9 +150,6 @@ class Shift:
     def _start(self, slot: Slot) -> None:
         assert self._nursery is not None
         self._nursery.start_soon(self._work, slot)
-
-    def _fence(self) -> None:
-        self._scope.cancel()
 
     def _wake(self) -> None:
         self._woken.set()
@@ -223,7 +215,7 @@ class Shift:
                 self._wake()
             if self._crew.queues.now != self._cycle.queues:
                 self._wake()
-            if not transport.connected or self._pause >= LONGEST_PAUSE:
+            if not transport.connected or self._backoff.is_longest:
                 self._slots.let_go()
 
     async def _dispatch(self) -> None:
@@ -257,7 +249,7 @@ class Shift:
         elif self._slots.in_line and not self._closing:
             self._slots.seat({outcome.slot for outcome in self._outbox.outcomes})
         self._slots.crowd.tend()
-        self._lookout.tend(self._sources)
+        self._lookout.tend(self._slots.sources(self._cycle.queues))
 
     async def _sleep(self) -> None:
         """Wait for an outcome, a free slot, the doorbell or the end."""
@@ -285,10 +277,9 @@ class Shift:
         except RedisError as error:
             self._in_doubt = True
             self._crew.events.tell(EXCHANGE_FAILED, reason=str(error))
-            await trio.sleep(self._pause)
-            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+            await self._backoff.wait()
         else:
-            self._pause = FIRST_PAUSE
+            self._backoff.reset()
 
     async def _exchange(self) -> None:
         moves = self._slots.moves[:MAX_ITEMS]
@@ -296,7 +287,7 @@ class Shift:
             self._lookout.hungry = True  # who is parked has left room for jobs of its queue
         all_moved = len(moves) == len(self._slots.moves)  # else Redis knows some jobs under other places
         outcomes = self._outbox.batch() if all_moved else []
-        sources = self._sources
+        sources = self._slots.sources(self._cycle.queues)
         free = self._open_slots(len(outcomes)) if self._wants and all_moved else []
         if self._slots.is_crowded:
             free = self._slots.crowd.portion(free)

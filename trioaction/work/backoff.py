@@ -1,0 +1,29 @@
+"""How long to wait before Redis is asked again: twice as long each time, up to some seconds."""
+
+from __future__ import annotations
+
+import trio
+
+FIRST, LONGEST = 0.05, 2.0
+"""Seconds."""
+
+
+class Backoff:
+    """The pauses between attempts at one thing."""
+
+    def __init__(self) -> None:
+        self._next = FIRST
+
+    @property
+    def is_longest(self) -> bool:
+        """Have so many attempts failed that pauses grow no more?"""
+        return self._next >= LONGEST
+
+    async def wait(self) -> None:
+        """Let the time pass after an attempt that failed. A checkpoint; when cancelled, it did not count."""
+        await trio.sleep(self._next)
+        self._next = min(2 * self._next, LONGEST)
+
+    def reset(self) -> None:
+        """An attempt has succeeded."""
+        self._next = FIRST
