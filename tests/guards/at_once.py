@@ -175,16 +175,8 @@ AT_ONCE = Promise(
         Guard(
             "a command's reply is read, though nothing else is",
             "redis/link.py",
-            "        self.resume_reading()  # for its reply; what comes now cannot pause it again\n",
+            "        self.resume_reading()  # for its reply\n",
             "",
-            (PAUSED_READING,),
-        ),
-        Guard(
-            "what is heard before a reply does not keep it unread",
-            "redis/link.py",
-            "        self._backlog.add_sent(request)\n"
-            "        self.resume_reading()  # for its reply; what comes now cannot pause it again\n",
-            "        self.resume_reading()\n        self._backlog.add_sent(request)\n",
             (PAUSED_READING,),
         ),
         Guard(
@@ -204,8 +196,8 @@ AT_ONCE = Promise(
         Guard(
             "who stands back hears first what was said meanwhile",
             "redis/doorbell.py",
-            "            self._resume_reading()\n",
-            "",
+            "self._transport.catch_up()",
+            "self._transport.resume_reading()",
             (DOORBELL,),
         ),
         Guard(
@@ -213,6 +205,20 @@ AT_ONCE = Promise(
             "redis/doorbell.py",
             "            self._transport.pause_reading()\n",
             "            pass\n",
+            (DOORBELL,),
+        ),
+        Guard(
+            "the last that is heard decides whether to hear more",
+            "redis/doorbell.py",
+            "        else:\n            self._transport.resume_reading()\n",
+            "",
+            (DOORBELL,),
+        ),
+        Guard(
+            "who stands back for long hears of more meanwhile",
+            "redis/doorbell.py",
+            "if 0 < self._due - trio.current_time() < LONGEST_REST and",
+            "if 0 < self._due - trio.current_time() and",
             (DOORBELL,),
         ),
         Guard(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -16,7 +18,9 @@ from polling import until
 from private_server import open_private_server
 from trio.testing import wait_all_tasks_blocked
 
-from trioaction.redis.doorbell import MOST_NAMES, Doorbell, open_doorbell
+from trioaction.redis import doorbell
+from trioaction.redis.doorbell import LONGEST_REST, MOST_NAMES, Doorbell, open_doorbell
+from trioaction.redis.line import SocketLine
 from trioaction.redis.transport import ConnectionLost, Transport, open_transport
 
 LONG = 3600.0
@@ -315,15 +319,14 @@ async def test_who_stands_back_hears_at_its_time_what_was_said_meanwhile(
 
     def pace(names: set[bytes] | None, _due: float) -> float:
         heard.extend(sorted(name.decode().rpartition(":")[2] for name in names or ()))
-        return trio.current_time() + (0.2 if heard[-1] == "a" else -1)
+        return trio.current_time() + (LONGEST_REST / 2 if heard[-1] == "a" else -1)
 
     async with armed_doorbell(redis_url, namespace) as (bell, producer):
         bell.pace, bell.deaf = pace, lambda: True
         await producer.call("RPUSH", f"{namespace}:queue:a", "job")
         await until(lambda: heard)
-        for queue in "bc":  # each of which would wake it now
-            await producer.call("RPUSH", f"{namespace}:queue:{queue}", "job")
-        await wait_all_tasks_blocked(0.01)
+        pushes = [("RPUSH", f"{namespace}:queue:{queue}", "job") for queue in "bc"]
+        await producer.pipeline(pushes)  # each of which would wake it now
         assert heard == ["a"]
         with trio.fail_after(5):
             await bell.wait()
@@ -332,7 +335,7 @@ async def test_who_stands_back_hears_at_its_time_what_was_said_meanwhile(
 
 async def test_and_may_hear_that_it_need_not_look(redis_url: str, namespace: str) -> None:
     async with armed_doorbell(redis_url, namespace) as (bell, producer):
-        times = iter((0.05, LONG))
+        times = iter((LONGEST_REST / 2, LONG))
         bell.pace = lambda _names, _due: trio.current_time() + next(times)
         bell.deaf = lambda: True
         await producer.call("RPUSH", f"{namespace}:queue:a", "job")
@@ -344,9 +347,62 @@ async def test_and_may_hear_that_it_need_not_look(redis_url: str, namespace: str
         assert next(times, None) is None
 
 
-async def test_who_disarms_it_meanwhile_does_not_wait(redis_url: str, namespace: str) -> None:
+async def test_who_waits_for_long_hears_of_more_meanwhile(redis_url: str, namespace: str) -> None:
+    heard: list[set[bytes] | None] = []
+
+    def pace(names: set[bytes] | None, _due: float) -> float:
+        heard.append(names)
+        return trio.current_time() + 2 * LONGEST_REST
+
     async with armed_doorbell(redis_url, namespace) as (bell, producer):
-        bell.pace, bell.deaf = lambda _names, _due: trio.current_time() + LONG, lambda: True
+        bell.pace, bell.deaf = pace, lambda: True
+        for number in range(1, 4):
+            await producer.call("RPUSH", f"{namespace}:queue:a", "job")
+            await until(lambda number=number: len(heard) == number)
+        with trio.fail_after(5):
+            await bell.wait()
+
+
+async def test_the_last_of_several_messages_says_whether_to_hear_more(redis_url: str, namespace: str) -> None:
+    queue, heard = f"{namespace}:queue:a", 0
+    moments = iter((LONGEST_REST / 2, LONGEST_REST / 2, LONG, LONG))
+
+    def pace(_names: set[bytes] | None, _due: float) -> float:
+        nonlocal heard
+        heard += 1
+        return trio.current_time() + next(moments)
+
+    async with armed_doorbell(redis_url, namespace) as (bell, producer), trio.open_nursery() as nursery:
+        bell.pace, bell.deaf = pace, lambda: True
+        await producer.call("RPUSH", queue, "job")
+        await until(lambda: heard == 1)
+        for _ in range(2):
+            await producer.call("RPUSH", queue, "job")
+        await until(lambda: unread(bell).count(b"invalidate") == 2)
+        nursery.start_soon(bell.wait)
+        await until(lambda: heard == 3)  # together, when it would have rung
+        await producer.call("RPUSH", queue, "job")
+        await until(lambda: heard == 4)
+        nursery.cancel_scope.cancel()
+
+
+def unread(bell: Doorbell) -> bytes:
+    """What has come on the doorbell's connection and lies there."""
+    assert bell._transport is not None
+    assert bell._transport._link is not None
+    line = bell._transport._link._line
+    assert isinstance(line, SocketLine)
+    with socket.socket(fileno=os.dup(line._socket.fileno())) as copy:
+        return copy.recv(65536, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+
+
+async def test_who_disarms_it_meanwhile_does_not_wait(
+    redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with armed_doorbell(redis_url, namespace) as (bell, producer):
+        bell.pace = lambda _names, _due: trio.current_time() + LONG
+        monkeypatch.setattr(doorbell, "LONGEST_REST", 2 * LONG)
+        bell.deaf = lambda: True
         await producer.call("RPUSH", f"{namespace}:queue:a", "job")
         await until(lambda: bell.rung)
         with trio.fail_after(0.9):  # less than its patience

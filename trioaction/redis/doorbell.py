@@ -32,6 +32,8 @@ PATIENCE = 1.0
 long, a connection may be half open, and who waits here has jobs to see to."""
 MOST_NAMES = 10_000
 """Names of keys that are kept for who asks for them; more are as good as all."""
+LONGEST_REST = 0.02
+"""Seconds for which nothing is read: who waits longer hears of more jobs meanwhile, and may look sooner."""
 _OFF = ("CLIENT", "TRACKING", "OFF")
 
 Pace = Callable[[set[bytes] | None, float], float]
@@ -131,7 +133,8 @@ class Doorbell:
         while True:
             with trio.CancelScope(deadline=min(self._due, self._safety_at)) as self._scope:
                 await trio.sleep_forever()
-            self._resume_reading()
+            if self._transport is not None:
+                self._transport.catch_up()  # what came meanwhile may put the ring off, or call for it
             now = trio.current_time()
             if now >= min(self._due, self._safety_at):  # else a ring was put off in the last moment
                 break
@@ -143,11 +146,6 @@ class Doorbell:
                 self._quiet_polls += 1
                 await self._track()
         self._due = math.inf
-
-    def _resume_reading(self) -> None:
-        """What came meanwhile may put the ring off, or call for it."""
-        if self._transport is not None:
-            self._transport.resume_reading()
 
     def _patience(self) -> float:
         """Seconds until the next look, with jitter, or all processes would look at once."""
@@ -210,8 +208,12 @@ class Doorbell:
             if len(self._names) > MOST_NAMES:
                 self._names = None
         self._wake_at(self.pace(names, self._due))
-        if self._transport is not None and trio.current_time() < self._due < math.inf and self.deaf():
+        if self._transport is None:
+            return
+        if 0 < self._due - trio.current_time() < LONGEST_REST and self.deaf():
             self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
 
     def lost(self) -> None:
         """The connection is gone: who waits for its next message would wait too long, and must poll."""

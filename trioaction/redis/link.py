@@ -71,7 +71,7 @@ class Link:
     def send_now(self, request: Request) -> None:
         """Send a request without the writer's help; only if `is_idle`."""
         self._backlog.add_sent(request)
-        self.resume_reading()  # for its reply; what comes now cannot pause it again
+        self.resume_reading()  # for its reply
         try:
             taken = self._line.send_now(request.data)
         except OSError as error:
@@ -82,7 +82,7 @@ class Link:
             self._backlog.has_unsent.set()
 
     def pause_reading(self) -> None:
-        """Let what comes lie in the socket, if it is idle; until something is sent or `resume_reading`.
+        """Let what comes lie in the socket, if it is idle, until something is sent or somebody reads on.
 
         For ``on_push``: a read that has begun is not put off.
         """
@@ -90,11 +90,16 @@ class Link:
             self._reads = trio.Event()
 
     def resume_reading(self) -> None:
-        """Hear at once of all that has come since `pause_reading`."""
+        """Read on, after `pause_reading`."""
+        if self._reads is not None:
+            self._reads.set()
+            self._reads = None
+
+    def catch_up(self) -> None:
+        """Hear of all that has come since `pause_reading`, before this returns; then read on."""
         if self._reads is None:
             return
-        self._reads.set()
-        self._reads = None
+        self.resume_reading()
         data = self._line.receive_now()
         if data:
             self._take_in(data)

@@ -120,7 +120,7 @@ class Transport:
         return cast("list[Any]", reply)
 
     def pause_reading(self) -> None:
-        """Leave what comes unread until `resume_reading`, the next command, or until life is asked for.
+        """Leave what comes unread until told otherwise, or until the next command or sign of life.
 
         For ``on_push``. Only a hint: nothing is put off while replies are awaited, nor where TLS has a state.
         """
@@ -128,9 +128,14 @@ class Transport:
             self._link.pause_reading()
 
     def resume_reading(self) -> None:
-        """Take in at once what came meanwhile: ``on_push`` is called before this returns."""
+        """Read on, if it was paused."""
         if self._link is not None:
             self._link.resume_reading()
+
+    def catch_up(self) -> None:
+        """Read what has come while it was paused: ``on_push``, which may pause again, hears of it now."""
+        if self._link is not None:
+            self._link.catch_up()
 
     async def wait_connected(self) -> None:
         """Wait until the server answers; this connects a lazy transport. A checkpoint; safe to cancel.
