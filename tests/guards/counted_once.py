@@ -123,8 +123,8 @@ COUNTED_ONCE = Promise(
         Guard(
             "a fence cancels what runs",
             "work/shift.py",
-            "    def _fence(self) -> None:\n        self._scope.cancel()",
-            "    def _fence(self) -> None:\n        pass",
+            "on_fenced = self._scope.cancel\n",
+            "on_fenced = lambda: None\n",
             (POOL,),
         ),
         Guard(
