@@ -32,8 +32,6 @@ PATIENCE = 1.0
 long, a connection may be half open, and who waits here has jobs to see to."""
 MOST_NAMES = 10_000
 """Names of keys that are kept for who asks for them; more are as good as all."""
-LONGEST_REST = 0.02
-"""Seconds for which nothing is read: who waits longer hears of more jobs meanwhile, and may look sooner."""
 _OFF = ("CLIENT", "TRACKING", "OFF")
 
 Pace = Callable[[set[bytes] | None, float], float]
@@ -210,7 +208,7 @@ class Doorbell:
         self._wake_at(self.pace(names, self._due))
         if self._transport is None:
             return
-        if 0 < self._due - trio.current_time() < LONGEST_REST and self.deaf():
+        if trio.current_time() < self._due < math.inf and self.deaf():
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()
