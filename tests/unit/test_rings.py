@@ -162,7 +162,7 @@ def test_others_that_serve_other_queues_are_no_help() -> None:
 
 def test_who_has_long_said_nothing_may_be_idle_no_more(rings: Rings, monkeypatch: pytest.MonkeyPatch) -> None:
     emptied_by(rings, *range(MANY))
-    monkeypatch.setattr(Clock, "now", CLOCK.now + FRESH)
+    monkeypatch.setattr(CLOCK, "now", CLOCK.now + FRESH)
     emptied_by(rings, 0)
     assert rings.is_one_of_many()  # it is asked when it looks, which is soon
     rings.answered()
