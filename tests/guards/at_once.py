@@ -3,17 +3,7 @@
 from __future__ import annotations
 
 from guards.mutation import Guard, Promise
-from guards.suites import (
-    APPETITE,
-    DOORBELL,
-    EMPTIED,
-    LINE,
-    PAUSED_READING,
-    RESIDENT,
-    RINGS,
-    TRANSPORT,
-    TRANSPORT_FAULTS,
-)
+from guards.suites import APPETITE, DOORBELL, EMPTIED, LINE, RESIDENT, RINGS, TRANSPORT, TRANSPORT_FAULTS
 
 AT_ONCE = Promise(
     "What is fast is right, too",
@@ -133,8 +123,8 @@ AT_ONCE = Promise(
         Guard(
             "queues of others wake nobody",
             "work/rings.py",
-            "            written &= ours\n",
-            "",
+            "return written & ours, emptied & ours",
+            "return written, emptied",
             (RINGS,),
         ),
         Guard(
@@ -171,69 +161,6 @@ AT_ONCE = Promise(
             "if now >= min(self._due, self._safety_at):",
             "if True:",
             (DOORBELL,),
-        ),
-        Guard(
-            "a command's reply is read, though nothing else is",
-            "redis/link.py",
-            "        self.resume_reading()  # for its reply\n",
-            "",
-            (PAUSED_READING,),
-        ),
-        Guard(
-            "who waits for a reply reads",
-            "redis/link.py",
-            "        if self.is_idle and self._reads is None:\n",
-            "        if self._reads is None:\n",
-            (PAUSED_READING,),
-        ),
-        Guard(
-            "a sign of life is read",
-            "redis/link.py",
-            "            self._backlog.add(Request(_PING))\n            self.resume_reading()\n",
-            "            self._backlog.add(Request(_PING))\n",
-            (PAUSED_READING,),
-        ),
-        Guard(
-            "who is deaf hears first what was said meanwhile",
-            "redis/doorbell.py",
-            "self._transport.catch_up()",
-            "self._transport.resume_reading()",
-            (DOORBELL,),
-        ),
-        Guard(
-            "who is deaf is not woken by all that is said",
-            "redis/doorbell.py",
-            "            self._transport.pause_reading()\n",
-            "            pass\n",
-            (DOORBELL,),
-        ),
-        Guard(
-            "the last that is heard decides whether to hear more",
-            "redis/doorbell.py",
-            "        else:\n            self._transport.resume_reading()\n",
-            "",
-            (DOORBELL,),
-        ),
-        Guard(
-            "only one of many need not listen",
-            "work/rings.py",
-            "        return len(self._others) >= MANY\n",
-            "        return True\n",
-            (RINGS,),
-        ),
-        Guard(
-            "who has long said nothing is not counted on",
-            "work/rings.py",
-            "for process, at in self._others.items() if at > old}",
-            "for process, at in self._others.items()}",
-            (RINGS,),
-        ),
-        Guard(
-            "who serves other queues is not counted on",
-            "work/rings.py",
-            "for process, queue in by_whom if queue in ours]",
-            "for process, queue in by_whom]",
-            (RINGS,),
         ),
         Guard(
             "who finds nothing stands back",

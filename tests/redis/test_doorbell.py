@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -19,12 +17,9 @@ from private_server import open_private_server
 from trio.testing import wait_all_tasks_blocked
 
 from trioaction.redis.doorbell import MOST_NAMES, Doorbell, open_doorbell
-from trioaction.redis.line import SocketLine
 from trioaction.redis.transport import ConnectionLost, Transport, open_transport
 
 LONG = 3600.0
-SOON = 3.0
-"""Seconds; after five of silence a sign of life is asked for, and then everything is read."""
 
 
 @asynccontextmanager
@@ -311,82 +306,6 @@ async def test_a_ring_that_can_wait_wakes_at_its_time(redis_url: str, namespace:
         assert trio.current_time() >= began + 0.05
         assert heard == [{f"{namespace}:queue:default".encode()}]
         assert not bell.rung
-
-
-async def test_who_is_deaf_hears_at_its_time_what_was_said_meanwhile(redis_url: str, namespace: str) -> None:
-    heard: list[str] = []
-
-    def pace(names: set[bytes] | None, _due: float) -> float:
-        heard.extend(sorted(name.decode().rpartition(":")[2] for name in names or ()))
-        return trio.current_time() + (0.01 if heard[-1] == "a" else -1)
-
-    async with armed_doorbell(redis_url, namespace) as (bell, producer):
-        bell.pace, bell.deaf = pace, lambda: True
-        await producer.call("RPUSH", f"{namespace}:queue:a", "job")
-        await until(lambda: heard)
-        pushes = [("RPUSH", f"{namespace}:queue:{queue}", "job") for queue in "bc"]
-        await producer.pipeline(pushes)  # each of which would wake it now
-        assert heard == ["a"]
-        with trio.fail_after(5):
-            await bell.wait()
-        assert heard == ["a", "b", "c"]
-
-
-async def test_and_may_hear_that_it_need_not_look(redis_url: str, namespace: str) -> None:
-    async with armed_doorbell(redis_url, namespace) as (bell, producer):
-        times = iter((0.01, LONG))
-        bell.pace = lambda _names, _due: trio.current_time() + next(times)
-        bell.deaf = lambda: True
-        await producer.call("RPUSH", f"{namespace}:queue:a", "job")
-        await until(lambda: bell.rung)
-        await producer.call("DEL", f"{namespace}:queue:a")
-        with trio.move_on_after(0.1) as scope:
-            await bell.wait()
-        assert scope.cancelled_caught
-        assert next(times, None) is None
-
-
-async def test_the_last_of_several_messages_says_whether_to_hear_more(redis_url: str, namespace: str) -> None:
-    queue, heard = f"{namespace}:queue:a", 0
-
-    def pace(_names: set[bytes] | None, _due: float) -> float:
-        nonlocal heard
-        heard += 1
-        return trio.current_time() + (0.01 if heard == 1 else LONG)
-
-    async with armed_doorbell(redis_url, namespace) as (bell, producer), trio.open_nursery() as nursery:
-        bell.pace, bell.deaf = pace, lambda: heard < 3
-        await producer.call("RPUSH", queue, "job")
-        await until(lambda: heard == 1)
-        for _ in range(2):
-            await producer.call("RPUSH", queue, "job")
-        await until(lambda: unread(bell).count(b"invalidate") == 2)
-        nursery.start_soon(bell.wait)
-        await until(lambda: heard == 3)  # together, when it would have rung
-        await producer.call("RPUSH", queue, "job")
-        with trio.fail_after(SOON):
-            await until(lambda: heard == 4)
-        nursery.cancel_scope.cancel()
-
-
-def unread(bell: Doorbell) -> bytes:
-    """What has come on the doorbell's connection and lies there."""
-    assert bell._transport is not None
-    assert bell._transport._link is not None
-    line = bell._transport._link._line
-    assert isinstance(line, SocketLine)
-    with socket.socket(fileno=os.dup(line._socket.fileno())) as copy:
-        return copy.recv(65536, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-
-
-async def test_who_disarms_it_meanwhile_does_not_wait(redis_url: str, namespace: str) -> None:
-    async with armed_doorbell(redis_url, namespace) as (bell, producer):
-        bell.pace = lambda _names, _due: trio.current_time() + LONG
-        bell.deaf = lambda: True
-        await producer.call("RPUSH", f"{namespace}:queue:a", "job")
-        await until(lambda: bell.rung)
-        with trio.fail_after(0.9):  # less than its patience
-            await bell.disarm()
 
 
 async def test_a_ring_can_be_put_off_and_brought_forward() -> None:

@@ -50,20 +50,6 @@ async def test_what_comes_is_read_and_then_the_end() -> None:
     await line.aclose()
 
 
-async def test_what_has_come_is_read_without_waiting() -> None:
-    stream, peer = pair()
-    line = line_of(stream)
-    assert line.receive_now() == b""
-    await peer.send_all(b"hello")
-    await trio.lowlevel.wait_readable(stream.socket)
-    assert line.receive_now() == b"hello"
-    await peer.aclose()
-    assert line.receive_now() == b""  # what that means is for who waits
-    assert await line.receive() == b""
-    await line.aclose()
-    assert line.receive_now() == b""
-
-
 async def test_a_read_ends_when_the_line_is_closed() -> None:
     stream, peer = pair()
     line = line_of(stream)
@@ -88,7 +74,6 @@ async def test_any_other_stream_takes_nothing_at_once() -> None:
     await line.send_all(memoryview(b"hello"))
     assert await theirs.receive_some() == b"hello"
     await theirs.send_all(b"you")
-    assert line.receive_now() == b""
     assert await line.receive() == b"you"
     await line.aclose()
     assert await theirs.receive_some() == b""

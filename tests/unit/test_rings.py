@@ -8,7 +8,7 @@ import pytest
 
 from trioaction.resque.keys import Keys
 from trioaction.work.appetite import FIRST
-from trioaction.work.rings import FRESH, LATER, MANY, Rings
+from trioaction.work.rings import LATER, Rings
 
 
 class Clock:
@@ -130,40 +130,3 @@ def test_queues_of_others_are_none_of_our_business() -> None:
 def test_queues_may_be_called_anything(rings: Rings) -> None:
     due = rings.pace(pushed("a b", "ü:x"), math.inf)
     assert is_later(popped(rings, OTHER, "a b", "ü:x", due=due))
-
-
-def emptied_by(rings: Rings, *processes: int) -> None:
-    for number in processes:
-        rings.pace(said(f"py-there:{number}.bbbbbb", "a"), math.inf)
-
-
-def test_one_of_many_idle_processes_need_not_listen(rings: Rings) -> None:
-    emptied_by(rings, *range(MANY - 1))
-    assert not rings.is_one_of_many()
-    emptied_by(rings, 0, 1, 2)
-    assert not rings.is_one_of_many()
-    emptied_by(rings, MANY)
-    assert rings.is_one_of_many()
-    rings.answered()
-    assert rings.is_one_of_many()
-
-
-def test_a_process_is_not_another_for_itself(rings: Rings) -> None:
-    emptied_by(rings, *range(MANY - 1))
-    rings.pace(said(ME, "a"), math.inf)
-    assert not rings.is_one_of_many()
-
-
-def test_others_that_serve_other_queues_are_no_help() -> None:
-    rings = Rings(KEYS, ME, lambda: ["b"], clock=CLOCK)
-    emptied_by(rings, *range(2 * MANY))
-    assert not rings.is_one_of_many()
-
-
-def test_who_has_long_said_nothing_may_be_idle_no_more(rings: Rings, monkeypatch: pytest.MonkeyPatch) -> None:
-    emptied_by(rings, *range(MANY))
-    monkeypatch.setattr(CLOCK, "now", CLOCK.now + FRESH)
-    emptied_by(rings, 0)
-    assert rings.is_one_of_many()  # it is asked when it looks, which is soon
-    rings.answered()
-    assert not rings.is_one_of_many()

@@ -37,18 +37,11 @@ _OFF = ("CLIENT", "TRACKING", "OFF")
 Pace = Callable[[set[bytes] | None, float], float]
 """When to wake, on Trio's clock: from the names of the keys that were just written (None: any), and from when
 it was to be so far (infinite: not at all)."""
-Deaf = Callable[[], bool]
-"""Asked with it: can all that will be said until then lie unread?"""
 
 
 def at_once(_names: set[bytes] | None, _due: float) -> float:
     """For who answers each ring at once."""
     return -math.inf
-
-
-def never() -> bool:
-    """For who hears each ring at once."""
-    return False
 
 
 class Doorbell:
@@ -61,7 +54,6 @@ class Doorbell:
         self._transport: Transport | None = None
         self.pace: Pace = at_once
         """Asked in the middle of reading from Redis, so that a ring which can wait wakes nobody."""
-        self.deaf: Deaf = never
         self._due = self._safety_at = math.inf
         self._scope = trio.CancelScope()
         self._names: set[bytes] | None = None
@@ -131,8 +123,6 @@ class Doorbell:
         while True:
             with trio.CancelScope(deadline=min(self._due, self._safety_at)) as self._scope:
                 await trio.sleep_forever()
-            if self._transport is not None:
-                self._transport.catch_up()  # what came meanwhile may put the ring off, or call for it
             now = trio.current_time()
             if now >= min(self._due, self._safety_at):  # else a ring was put off in the last moment
                 break
@@ -206,12 +196,6 @@ class Doorbell:
             if len(self._names) > MOST_NAMES:
                 self._names = None
         self._wake_at(self.pace(names, self._due))
-        if self._transport is None:
-            return
-        if trio.current_time() < self._due < math.inf and self.deaf():
-            self._transport.pause_reading()
-        else:
-            self._transport.resume_reading()
 
     def lost(self) -> None:
         """The connection is gone: who waits for its next message would wait too long, and must poll."""

@@ -29,10 +29,6 @@ class Line(Protocol):
         """Send. A checkpoint; when cancelled, a part may have been sent."""
         ...
 
-    def receive_now(self) -> bytes:
-        """What has come already, b"" if that is nothing; that it is broken or at its end is for `receive`."""
-        ...
-
     async def receive(self) -> bytes:
         """What has come, at least a byte; b"" at the end. A checkpoint; when cancelled nothing is lost."""
         ...
@@ -58,10 +54,6 @@ class StreamLine:
     def send_now(self, data: bytes) -> int:
         """Nothing can be sent without waiting."""
         return 0
-
-    def receive_now(self) -> bytes:
-        """Nothing can be read without waiting."""
-        return b""
 
     async def send_all(self, data: bytes | memoryview) -> None:
         """As `Line.send_all`, a checkpoint also when cancelled."""
@@ -91,13 +83,6 @@ class SocketLine(StreamLine):
             return os.write(self._socket.fileno(), data)
         except BlockingIOError:
             return 0
-
-    def receive_now(self) -> bytes:
-        """As `Line.receive_now`."""
-        try:
-            return os.read(self._socket.fileno(), MOST_READ)
-        except OSError:
-            return b""
 
     async def receive(self) -> bytes:
         """As `Line.receive`, a checkpoint also when cancelled."""

@@ -44,8 +44,6 @@ class Link:
         self._ping_after = ping_after
         self._drop_after = drop_after
         self._heard = trio.current_time()
-        self._reads: trio.Event | None = None
-        """Fires when it reads again; None while it does."""
         self._scope = trio.CancelScope()
 
     async def run(self) -> None:
@@ -71,7 +69,6 @@ class Link:
     def send_now(self, request: Request) -> None:
         """Send a request without the writer's help; only if `is_idle`."""
         self._backlog.add_sent(request)
-        self.resume_reading()  # for its reply
         try:
             taken = self._line.send_now(request.data)
         except OSError as error:
@@ -80,29 +77,6 @@ class Link:
         if taken < len(request.data):
             self._rest = memoryview(request.data)[taken:]
             self._backlog.has_unsent.set()
-
-    def pause_reading(self) -> None:
-        """Let what comes lie in the socket, if it is idle, until something is sent or somebody reads on.
-
-        For ``on_push``: a read that has begun is not put off.
-        """
-        if self.is_idle and self._reads is None:
-            self._reads = trio.Event()
-
-    def resume_reading(self) -> None:
-        """Read on, after `pause_reading`."""
-        if self._reads is not None:
-            self._reads.set()
-            self._reads = None
-
-    def catch_up(self) -> None:
-        """Hear of all that has come since `pause_reading`, before this returns; then read on."""
-        if self._reads is None:
-            return
-        self.resume_reading()
-        data = self._line.receive_now()
-        if data:
-            self._take_in(data)
 
     async def _write(self) -> None:
         """All that is pending goes out in one send; while it does, more becomes pending."""
@@ -129,21 +103,15 @@ class Link:
     async def _read(self) -> None:
         try:
             while data := await self._line.receive():
-                self._take_in(data)
-                while self._reads is not None:
-                    await self._reads.wait()
+                self._heard = trio.current_time()
+                self._parser.feed(data)
+                self._hand_out()
+                self._backlog.make_room()
             self._drop("the server closed the connection")
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             self._drop(f"the connection broke ({reason_of(error)})")
-
-    def _take_in(self, data: bytes) -> None:
-        self._heard = trio.current_time()
-        try:
-            self._parser.feed(data)
-            self._hand_out()
         except hiredis.ProtocolError as error:
             self._drop(f"what answers does not speak the Redis protocol ({error})")
-        self._backlog.make_room()
 
     def _hand_out(self) -> None:
         """Give each complete reply to its request, each push message to the owner."""
@@ -172,7 +140,6 @@ class Link:
             if trio.current_time() < heard + self._ping_after:
                 continue
             self._backlog.add(Request(_PING))
-            self.resume_reading()
             # counted from the PING and not from the last reply: this process may have been suspended
             await trio.sleep(self._drop_after - self._ping_after)
             if self._heard == heard:

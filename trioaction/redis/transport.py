@@ -119,24 +119,6 @@ class Transport:
             raise reply
         return cast("list[Any]", reply)
 
-    def pause_reading(self) -> None:
-        """Leave what comes unread until told otherwise, or until the next command or sign of life.
-
-        For ``on_push``. Only a hint: nothing is put off while replies are awaited, nor where TLS has a state.
-        """
-        if self._link is not None:
-            self._link.pause_reading()
-
-    def resume_reading(self) -> None:
-        """Read on, if it was paused."""
-        if self._link is not None:
-            self._link.resume_reading()
-
-    def catch_up(self) -> None:
-        """Read what has come while it was paused: ``on_push``, which may pause again, hears of it now."""
-        if self._link is not None:
-            self._link.catch_up()
-
     async def wait_connected(self) -> None:
         """Wait until the server answers; this connects a lazy transport. A checkpoint; safe to cancel.
 

@@ -31,7 +31,7 @@ class Lookout:
 
     async def listen(self) -> None:
         """Hear the doorbell, until cancelled. A checkpoint."""
-        self._bell.pace, self._bell.deaf = self._rings.pace, self._rings.is_one_of_many
+        self._bell.pace = self._rings.pace
         while True:
             await self._bell.wait()
             self._rings.answered()

@@ -3,9 +3,6 @@
 Who takes the last job of a queue says so by a key that is written beside. So the others of an idle fleet, who
 heard of the job too, need not look one after the other at a queue that is empty. They do so later all the
 same: what is written in the same moment is heard in the same moment, and there may be one more job.
-
-Where many say so, each of them knows that there are others to hear of the next job, and need not listen until
-it looks. So not all wake for each job, at the very time when the one that takes it wants the processor, too.
 """
 
 from __future__ import annotations
@@ -21,10 +18,6 @@ from trioaction.work.appetite import Appetite
 
 LATER = 0.05, 0.2
 """Seconds until a look at a queue that somebody has just emptied."""
-MANY = 8
-"""Other processes that have emptied a queue lately: so many are enough to hear of the next job."""
-FRESH = 10.0
-"""Seconds that count as lately."""
 
 
 class Rings:
@@ -46,8 +39,6 @@ class Rings:
         self._clock = clock
         self._open: set[bytes] | None = set()
         """The queues that may have jobs since the last look; None for any."""
-        self._others: dict[bytes, float] = {}
-        """When other processes last said that they have emptied a queue of ours."""
         self._later = math.inf
         """When to look at the latest, if somebody has emptied a queue since the last look."""
 
@@ -69,15 +60,9 @@ class Rings:
         self._later = min(self._later, now + random.uniform(*LATER))  # noqa: S311 nothing secret about it
         return self._later
 
-    def is_one_of_many(self) -> bool:
-        """Are so many others idle that what is said until the next look need not be heard here?"""
-        return len(self._others) >= MANY
-
     def answered(self) -> None:
         """A look begins at all that is open."""
         self._open, self._later = set(), math.inf
-        old = self._clock() - FRESH
-        self._others = {process: at for process, at in self._others.items() if at > old}
 
     def _served(self, names: set[bytes]) -> tuple[set[bytes], set[bytes]]:
         """Which of our queues were written, and which of them others have emptied, but not we, too.
@@ -86,13 +71,11 @@ class Rings:
         """
         said = [name.removeprefix(self._emptied) for name in names if name.startswith(self._emptied)]
         by_whom = [(process, queue) for process, _, queue in (text.partition(b" ") for text in said)]
+        own = {queue for process, queue in by_whom if process == self._own}
+        emptied = {queue for _, queue in by_whom} - own
         written = {name.removeprefix(self._queue) for name in names if name.startswith(self._queue)}
         served = self._queues()
-        if "*" not in served:
-            ours = {queue.encode() for queue in served}
-            written &= ours
-            by_whom = [(process, queue) for process, queue in by_whom if queue in ours]
-        own = {queue for process, queue in by_whom if process == self._own}
-        self._others |= dict.fromkeys((process for process, _ in by_whom), self._clock())
-        self._others.pop(self._own, None)
-        return written, {queue for _, queue in by_whom} - own
+        if "*" in served:
+            return written, emptied
+        ours = {queue.encode() for queue in served}
+        return written & ours, emptied & ours

@@ -20,8 +20,8 @@ from typing import Any
 
 from benchmarks.peers.adapters.adapter import CALLERS, Adapter
 
-WARM_UP, SETTLED = 2, 20
-"""Samples that do not count: at first the worker is still starting, and many get to know each other."""
+WARM_UP = 2
+"""Samples that do not count: at first the worker is still starting."""
 LOST = 20.0
 """Seconds after which a job is not late, but lost."""
 
@@ -81,9 +81,8 @@ class Producer:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as bell:
             bell.bind(("127.0.0.1", 0))
             bell.settimeout(LOST)
-            for _ in range(SETTLED if samples and not spread else WARM_UP):
+            for _ in range(WARM_UP):
                 await self._wait(bell)
-                await self.aside(lambda: time.sleep(pause))
             waits: list[float] = []
             last = time.monotonic() + limit
             while len(waits) < samples and time.monotonic() < last:

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 const CALLERS = 100;
 const BATCH = 1000;
-const [WARM_UP, SETTLED] = [2, 20];
+const WARM_UP = 2;
 
 const seconds = () => Number(process.hrtime.bigint()) / 1e9;
 
@@ -33,10 +33,7 @@ async function wait(stamp, bell) {
 async function idle(stamp, samples, pause, spread, limit) {
   const bell = createSocket("udp4").bind(0, "127.0.0.1");
   await once(bell, "listening");
-  for (let n = 0; n < (samples && !spread ? SETTLED : WARM_UP); n += 1) {
-    await wait(stamp, bell);
-    await sleep(pause * 1000);
-  }
+  for (let n = 0; n < WARM_UP; n += 1) await wait(stamp, bell);
   const waits = [];
   const last = seconds() + limit;
   while (waits.length < samples && seconds() < last) {
