@@ -14,6 +14,8 @@ from interop.actions import Deeds, actions_in, actions_of, operating, ours
 from interop.node import BOTH, FROM_NODE, TO_NODE, Node, case, open_node
 from polling import until
 
+from trioaction.operate.workers import WorkerState
+
 BRIEF = {"TRIOACTION_TASKS__LEASE": "2", "TRIOACTION_TASKS__HEARTBEAT": "0.1"}
 FORCED = "queue#forceCleanWorker"
 
@@ -67,8 +69,13 @@ async def test_we_see_nodes_workers(node: Node, redis_url: str, namespace: str) 
     await node.work("node:2", "*")
     async with open_fleet(redis_url, namespace) as fleet:
         workers = operating(fleet).workers
-        states = {state.name: state for state in await workers.list()}
-        assert set(states) == {"node:1", "node:2"}
+        states: dict[str, WorkerState] = {}
+
+        async def both_are_there() -> bool:
+            states.update({state.name: state for state in await workers.list()})
+            return set(states) == {"node:1", "node:2"}
+
+        await until(both_are_there)  # one of all queues goes and comes at each of its looks
         assert states["node:1"].queues == ("q", "a:b")
         assert {state.kind for state in states.values()} == {"node"}
         assert states["node:1"].started is not None
