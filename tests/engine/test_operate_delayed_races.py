@@ -28,21 +28,19 @@ async def test_a_job_is_moved_or_deleted_and_never_both_or_neither(
         await leader.transport.call("SET", leader.keys.resque_leader, ME)
         seen = [job async for job in it.delayed.jobs()]
         deleted: list[bytes] = []
-        at_it: set[int] = set()
-        all_are_at_it = trio.Event()  # else the leader may have had all before one of them has any
+        at_it = [trio.Event() for _ in range(3)]  # else the leader may have all before one has any
 
         async def promote() -> None:
             leading = promotion.Promotion(leader.transport, leader.keys, lease_ms=30_000)
-            await all_are_at_it.wait()
+            for event in at_it:
+                await event.wait()
             while (await leading.delayed(ME, NOW + 2)).due <= NOW + 2:
                 pass
 
         async def operate(which: int) -> None:
             for n, job in enumerate(chance.sample(seen, len(seen))):
                 if n == 10:
-                    at_it.add(which)
-                if len(at_it) == 3:
-                    all_are_at_it.set()
+                    at_it[which].set()
                 if which == 0 and await it.delayed.delete(job):
                     deleted.append(job.raw)
                 elif which == 1:

@@ -207,7 +207,6 @@ async def test_a_retry_is_moved_or_deleted_and_never_both_or_neither(
         await leader.transport.call("SET", leader.keys.leader, ME)
         seen = [job async for job in of(fleet).jobs()]
         deleted: list[bytes] = []
-
         one_deleted, one_queued = trio.Event(), trio.Event()
 
         async def promote() -> None:

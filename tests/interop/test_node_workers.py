@@ -72,6 +72,7 @@ async def test_we_see_nodes_workers(node: Node, redis_url: str, namespace: str) 
         states: dict[str, WorkerState] = {}
 
         async def both_are_there() -> bool:
+            states.clear()
             states.update({state.name: state for state in await workers.list()})
             return set(states) == {"node:1", "node:2"}
 

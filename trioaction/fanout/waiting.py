@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 from trioaction.errors import RedisUnavailable
 from trioaction.events import Events
 from trioaction.fanout.store import FanOutRefused, Store
+from trioaction.redis.backoff import Backoff
 from trioaction.redis.doorbell import open_doorbell
 from trioaction.redis.transport import ConnectionLost, Transport, Url
 from trioaction.redis.wire import Refused
@@ -32,7 +33,8 @@ FRESH = 0.25
 SPACED, AT_ONCE = 0.005, 8
 """Seconds between two looks after many in a row; so that following thousands of short children one by one
 costs little, and one alone waits for nothing."""
-FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
+LONGEST_PAUSE = 1.0
+"""Seconds between two attempts at something, while Redis is away."""
 
 T = TypeVar("T")
 
@@ -292,15 +294,14 @@ class FanOuts:
 
         A checkpoint; cancellation as for the call. Raises RedisUnavailable after ``patience`` seconds.
         """
-        reason, pause = "no answer", FIRST_PAUSE
+        reason, backoff = "no answer", Backoff(LONGEST_PAUSE)
         with trio.move_on_after(patience):
             while not self.closed:
                 try:
                     return await call()
                 except (ConnectionLost, Refused) as error:
                     reason = str(error)
-                await trio.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE)
+                await backoff.wait()
         waited = "as long as this process lived" if self.closed else f"for {patience:g} s"
         raise RedisUnavailable(f"Redis did not do what was asked of it, {waited}: {reason}")
 

@@ -18,13 +18,13 @@ from redis.exceptions import RedisError
 
 from trioaction.errors import JobError
 from trioaction.events import EXCHANGE_FAILED, JOB_WAITS, LOCKS_NOT_RENEWED, Events
+from trioaction.redis.backoff import Backoff
 from trioaction.redis.scripts import Script
 from trioaction.redis.transport import Transport
 from trioaction.registry import ActionSpec
 from trioaction.resque.js_json import dumps
 from trioaction.resque.keys import Keys, queues_word
 from trioaction.resque.payload import Job, args_text
-from trioaction.work.backoff import Backoff
 from trioaction.work.cycle import Place, Popped
 
 BEGIN, RENEW = (Script(__file__, name) for name in ("begin.lua", "renew_locks.lua"))

@@ -10,8 +10,8 @@ import trio
 from redis.exceptions import RedisError
 
 from trioaction.fanout.store import Store
+from trioaction.redis.backoff import Backoff
 from trioaction.resque.payload import fan_out_of
-from trioaction.work.backoff import Backoff
 from trioaction.work.crew import Crew
 from trioaction.work.shift import Shift
 

@@ -17,9 +17,9 @@ from trio.lowlevel import current_task
 from trioaction.events import EXCHANGE_FAILED, KEY_OF_WRONG_TYPE, RECONCILED, SUSPECT_STARTED
 from trioaction.fanout.parking import CURRENT_PARKING
 from trioaction.fanout.store import Store
+from trioaction.redis.backoff import Backoff
 from trioaction.resque.payload import action_of
 from trioaction.work.admission import Admission
-from trioaction.work.backoff import Backoff
 from trioaction.work.cancelling import Cancelling
 from trioaction.work.crew import Crew
 from trioaction.work.cycle import MAX_ITEMS, Completion, Cycle, Fenced, Popped
@@ -105,6 +105,11 @@ class Shift:
         """Is there reason to look for jobs?"""
         hungry = self._lookout.hungry and not self._stopping and not self._crew.quiet.on
         return hungry and self._suspect.job is None
+
+    @property
+    def _sources(self) -> list[str] | None:
+        """The queues to take jobs from; None is all."""
+        return self._slots.sources(self._cycle.queues)
 
     @property
     def _may_start_suspect(self) -> bool:
@@ -249,7 +254,7 @@ class Shift:
         elif self._slots.in_line and not self._closing:
             self._slots.seat({outcome.slot for outcome in self._outbox.outcomes})
         self._slots.crowd.tend()
-        self._lookout.tend(self._slots.sources(self._cycle.queues))
+        self._lookout.tend(self._sources)
 
     async def _sleep(self) -> None:
         """Wait for an outcome, a free slot, the doorbell or the end."""
@@ -287,7 +292,7 @@ class Shift:
             self._lookout.hungry = True  # who is parked has left room for jobs of its queue
         all_moved = len(moves) == len(self._slots.moves)  # else Redis knows some jobs under other places
         outcomes = self._outbox.batch() if all_moved else []
-        sources = self._slots.sources(self._cycle.queues)
+        sources = self._sources
         free = self._open_slots(len(outcomes)) if self._wants and all_moved else []
         if self._slots.is_crowded:
             free = self._slots.crowd.portion(free)
